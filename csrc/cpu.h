@@ -1,0 +1,10 @@
+/* Which instruction sets this machine can run: what the CPU has and what the operating system saves. */
+#ifndef FNN_CPU_H
+#define FNN_CPU_H
+
+enum { FNN_BASELINE = 0, FNN_AVX2 = 1, FNN_AVX512 = 2, FNN_ISA_COUNT = 3 };
+
+/* 1 if code compiled for `isa` may run here (CPU and operating system), else 0. */
+int fnn_cpu_supports(int isa);
+
+#endif

@@ -1,0 +1,90 @@
+/* The table of micro-kernels.
+ *
+ * all.c is compiled once per instruction set; each compilation defines one external symbol, an array of two tables
+ * (FNN_F32, FNN_F64). Array arguments are `void *` to elements of the table's type, so that the loop nests in
+ * fastnn/kernels are written once for both types. Lengths, strides and offsets count elements, never bytes.
+ * A micro-kernel is one tile of work of one thread: it never allocates, checks or fails.
+ */
+#ifndef FNN_UKERNELS_H
+#define FNN_UKERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { FNN_F32 = 0, FNN_F64 = 1 };
+
+/* Flags of a matrix product's epilogue. */
+enum { FNN_ACCUMULATE = 1 /* C += instead of C = */, FNN_RELU = 2 /* after bias */ };
+
+/* `length` consecutive elements from `start` on. */
+typedef struct {
+    ptrdiff_t start, length;
+} fnn_run;
+
+/* ---- gemm.c ---- */
+typedef struct {
+    int mr, nr, vl; /* rows and columns of the register tile; lanes of a vector */
+    int itemsize;   /* bytes of an element */
+    /* tile[m]: C[m][n] (+)= A[k][m]^T * B[k][nr], 1 <= m <= mr, n <= nr, + bias[m], ReLU */
+    void (*tile[15])(ptrdiff_t k, const void *a, const void *b, void *c, ptrdiff_t ldc, ptrdiff_t n, const void *bias,
+                     int flags);
+    /* dst[p][i] = a[i*rs + off[p]], i < m, p < k */
+    void (*pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a, ptrdiff_t rs, const ptrdiff_t *off, void *dst);
+    /* dst[p][nr] = the runs of row p (at src + off[p] + run.start), zero-filled; reads vl-1 elements behind a run,
+     * and dst needs vl elements to spare */
+    void (*pack_b)(ptrdiff_t k, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst);
+    /* C[m][n] (+)= A[m][k] * B[n][k]^T, + bias[n], ReLU */
+    void (*dot)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                void *c, ptrdiff_t ldc, const void *bias, int flags);
+    /* measures the arithmetic limit: steps * fma_chain_flops operations */
+    double (*fma_chain)(ptrdiff_t steps);
+    int fma_chain_flops;
+} fnn_gemm_ukernels;
+
+/* ---- conv.c ---- */
+typedef struct {
+    /* dst[t] = src[first + t*step] for t < count, zero outside [0, w) */
+    void (*gather_row)(const void *src, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step, ptrdiff_t count, void *dst);
+    /* dst[first + t*step] += src[t] for t < count, dropped outside [0, w) */
+    void (*scatter_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step);
+} fnn_conv_ukernels;
+
+/* ---- elementwise.c ---- */
+typedef struct {
+    void (*relu)(ptrdiff_t n, const void *x, void *y);                         /* max(x, 0), NaN kept */
+    void (*relu_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx); /* y > 0 ? dy : 0 */
+} fnn_elementwise_ukernels;
+
+/* ---- pool.c ---- */
+typedef struct {
+    int placeholder;
+} fnn_pool_ukernels;
+
+/* ---- norm.c ---- */
+typedef struct {
+    int placeholder;
+} fnn_norm_ukernels;
+
+/* ---- softmax.c ---- */
+typedef struct {
+    int placeholder;
+} fnn_softmax_ukernels;
+
+/* ---- recurrent.c ---- */
+typedef struct {
+    int placeholder;
+} fnn_recurrent_ukernels;
+
+typedef struct {
+    const fnn_gemm_ukernels *gemm;
+    const fnn_conv_ukernels *conv;
+    const fnn_elementwise_ukernels *elementwise;
+    const fnn_pool_ukernels *pool;
+    const fnn_norm_ukernels *norm;
+    const fnn_softmax_ukernels *softmax;
+    const fnn_recurrent_ukernels *recurrent;
+} fnn_ukernels;
+
+extern const fnn_ukernels fnn_ukernels_baseline[2], fnn_ukernels_avx2[2], fnn_ukernels_avx512[2];
+
+#endif

@@ -1,0 +1,12 @@
+/* All families of one element type; all.c includes this once per type. */
+#include "real.h"
+
+#include "math.c" /* vector exp, tanh, sigmoid: used by the families below */
+
+#include "gemm.c"
+#include "conv.c"
+#include "elementwise.c"
+#include "pool.c"
+#include "norm.c"
+#include "softmax.c"
+#include "recurrent.c"

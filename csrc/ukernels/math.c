@@ -1,0 +1,1 @@
+/* Vector functions of one element type. */

@@ -1,0 +1,130 @@
+/* The vector vocabulary of one element type. all.c includes it with FNN_BITS 32 and then 64, each time followed by
+ * the families, so that every micro-kernel is written once over
+ *
+ *   real   float or double                 FN(name)  name_f32 or name_f64
+ *   vec    a register of VL reals          ivec      integers of the same lane width; comparisons give 0 / -1
+ *   inat   one lane of ivec
+ */
+#undef real
+#undef inat
+#undef FN
+#undef REAL_
+#if FNN_BITS == 32
+#define real float
+#define inat int32_t
+#define FN(name) name##_f32
+#define REAL_(f) f##f /* the libm function for this type */
+#else
+#define real double
+#define inat int64_t
+#define FN(name) name##_f64
+#define REAL_(f) f
+#endif
+
+#define vec FN(vec)
+#define ivec FN(ivec)
+#define uvec FN(uvec)
+#define VL ((ptrdiff_t)(FNN_VBYTES / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(FNN_VBYTES)));
+typedef inat ivec __attribute__((vector_size(FNN_VBYTES)));
+typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)), may_alias));
+
+#define vload FN(vload)
+#define vstore FN(vstore)
+#define vset1 FN(vset1)
+#define vload_n FN(vload_n)
+#define vstore_n FN(vstore_n)
+#define vsel FN(vsel)
+#define veven FN(veven)
+#define vodd FN(vodd)
+#define vsum FN(vsum)
+#define vsum4 FN(vsum4)
+#define viota FN(viota)
+
+/* Loads and stores need the alignment of one element only. */
+FNN_INLINE vec vload(const real *p) { return *(const uvec *)p; }
+FNN_INLINE void vstore(real *p, vec v) { *(uvec *)p = v; }
+FNN_INLINE vec vset1(real x) { return x - (vec){0}; } /* x - (+0) is x, signed zeros and NaN included */
+
+/* The first n < VL lanes; a load gives zero in the others, a store leaves memory behind them untouched. */
+FNN_INLINE vec vload_n(const real *p, ptrdiff_t n)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
+    vec v = {0};
+    for (ptrdiff_t i = 0; i < n; i++)
+        v[i] = p[i];
+    return v;
+#endif
+}
+
+FNN_INLINE void vstore_n(real *p, vec v, ptrdiff_t n)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif defined(FNN_BUILD_AVX512)
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#else
+    for (ptrdiff_t i = 0; i < n; i++)
+        p[i] = v[i];
+#endif
+}
+
+/* Lane-wise m ? a : b, with m all ones or all zeros in each lane, as a comparison gives it. */
+FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
+
+/* Even and odd elements of the 2*VL elements (a, b), in order. */
+#if FNN_VBYTES / (FNN_BITS / 8) == 16
+FNN_INLINE vec veven(vec a, vec b)
+{
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+FNN_INLINE vec vodd(vec a, vec b)
+{
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+#elif FNN_VBYTES / (FNN_BITS / 8) == 8
+FNN_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14); }
+FNN_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15); }
+#elif FNN_VBYTES / (FNN_BITS / 8) == 4
+FNN_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
+FNN_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
+#else
+FNN_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2); }
+FNN_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3); }
+#endif
+
+/* Horizontal sums by a fixed tree: the order of additions is part of the result. */
+FNN_INLINE real vsum(vec v)
+{
+    for (ptrdiff_t n = VL; n > 1; n /= 2)
+        v = veven(v, v) + vodd(v, v);
+    return v[0];
+}
+
+/* The sums of four vectors, in lanes 0..3 of the result when VL >= 4 (else in out only). */
+FNN_INLINE void vsum4(vec a, vec b, vec c, vec d, real out[4])
+{
+    vec ab = veven(a, b) + vodd(a, b), cd = veven(c, d) + vodd(c, d);
+    if (VL == 2) {
+        out[0] = ab[0], out[1] = ab[1], out[2] = cd[0], out[3] = cd[1];
+        return;
+    }
+    vec v = veven(ab, cd) + vodd(ab, cd);
+    for (ptrdiff_t n = VL; n > 4; n /= 2)
+        v = veven(v, v) + vodd(v, v);
+    memcpy(out, &v, 4 * sizeof(real));
+}
+
+/* 0, 1, 2, … as integers of the lane width. */
+FNN_INLINE ivec viota(void)
+{
+    ivec v;
+    for (ptrdiff_t i = 0; i < VL; i++)
+        v[i] = (inat)i;
+    return v;
+}

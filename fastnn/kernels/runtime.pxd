@@ -1,0 +1,20 @@
+# What every kernel module shares; there is one copy of it in the process, in fastnn.kernels.runtime.
+cimport numpy as cnp
+from fastnn.kernels.ukernels cimport *
+
+# The micro-kernel tables in use, [FNN_F32] and [FNN_F64].
+cdef const fnn_ukernels *tables
+
+# The table for an array's element type (float32 or float64).
+cdef inline const fnn_ukernels *table_of(cnp.ndarray x) noexcept:
+    return &tables[FNN_F64 if cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE else FNN_F32]
+
+# How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
+cdef int threads_for(double flops, double nbytes) noexcept nogil
+
+# Cache-line aligned memory for one call, freed with the object.
+cdef class Scratch:
+    cdef void *block
+    cdef char *ptr
+
+cdef Scratch scratch(Py_ssize_t nbytes)

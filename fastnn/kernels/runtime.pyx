@@ -1,0 +1,168 @@
+"""The instruction set in use, thread counts and scratch memory: one copy for the whole process."""
+
+import os
+
+from cpython.mem cimport PyMem_RawMalloc, PyMem_RawFree
+from libc.stdint cimport uintptr_t
+from cython.parallel cimport prange
+
+cdef extern from "cpu.h" nogil:
+    int fnn_cpu_supports(int isa)
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__) || defined(_M_X64)
+    #define FNN_X86 1
+    #else
+    #define FNN_X86 0
+    #define fnn_ukernels_avx2 fnn_ukernels_baseline
+    #define fnn_ukernels_avx512 fnn_ukernels_baseline
+    #endif
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define FNN_OPENMP _OPENMP
+    #else
+    #define FNN_OPENMP 0
+    #endif
+    #ifdef FNN_DEBUG
+    #define FNN_IS_DEBUG 1
+    #else
+    #define FNN_IS_DEBUG 0
+    #endif
+    #if defined(__VERSION__)
+    #define FNN_COMPILER __VERSION__
+    #else
+    #define FNN_COMPILER "unknown"
+    #endif
+    """
+    const int FNN_X86
+    const int FNN_OPENMP
+    const int FNN_IS_DEBUG
+    const char *FNN_COMPILER
+
+OPENMP = FNN_OPENMP
+"""Date of the OpenMP specification the kernels were compiled for (201511 = 4.5), 0 if they are serial."""
+DEBUG = bool(FNN_IS_DEBUG)
+COMPILER = FNN_COMPILER.decode()
+
+# ---- instruction set ----
+
+ISA_LEVELS = ("baseline", "avx2", "avx512") if FNN_X86 else ("baseline",)
+"""Compiled instruction-set levels, lowest first."""
+
+
+def supported_isas():
+    """The compiled levels that this CPU and operating system can run, lowest first."""
+    return tuple([name for level, name in enumerate(ISA_LEVELS) if fnn_cpu_supports(level)])
+
+
+cdef int current_isa = 0
+
+
+def get_isa():
+    """Name of the instruction-set level in use."""
+    return ISA_LEVELS[current_isa]
+
+
+def set_isa(name):
+    """Use the micro-kernels of another level from the next call on. For tests and measurements."""
+    global tables, current_isa
+    if name not in ISA_LEVELS:
+        raise ValueError(f"FASTNN_ISA: unknown instruction set {name!r}, expected one of {', '.join(ISA_LEVELS)}")
+    if name not in supported_isas():
+        raise ValueError(f"FASTNN_ISA: this machine cannot run {name!r}, only {', '.join(supported_isas())}")
+    current_isa = ISA_LEVELS.index(name)
+    if current_isa == 2:
+        tables = fnn_ukernels_avx512
+    elif current_isa == 1:
+        tables = fnn_ukernels_avx2
+    else:
+        tables = fnn_ukernels_baseline
+
+
+*_, best_isa = supported_isas()
+set_isa(os.environ.get("FASTNN_ISA") or best_isa)
+
+# ---- threads ----
+
+cdef int num_threads = 1
+
+# A region of two threads costs a few microseconds to start and join; each thread must get at least this much work.
+cdef double SECONDS_PER_THREAD = 15e-6
+# Rough single-core rates that turn a call's work into seconds; only the order of magnitude matters.
+cdef double FLOPS_PER_SECOND = 60e9
+cdef double BYTES_PER_SECOND = 12e9
+
+
+cdef bint pool_started = False
+
+
+cdef int threads_for(double flops, double nbytes) noexcept nogil:
+    global pool_started
+    if num_threads == 1:
+        return 1
+    cdef double seconds = max(flops / FLOPS_PER_SECOND, nbytes / BYTES_PER_SECOND)
+    if seconds < 2 * SECONDS_PER_THREAD:
+        return 1
+    pool_started = True
+    return <int>min(<double>num_threads, seconds / SECONDS_PER_THREAD) if SECONDS_PER_THREAD > 0 else num_threads
+
+
+def get_num_threads():
+    """The largest number of threads a kernel may use."""
+    return num_threads
+
+
+def set_num_threads(int n):
+    """Let kernels use up to n threads; without OpenMP they stay serial."""
+    global num_threads
+    if n < 1:
+        raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
+    num_threads = n if FNN_OPENMP else 1
+
+
+def set_seconds_per_thread(double seconds):
+    """Least work, in estimated seconds, that is worth a thread; returns the value before. Tests set 0, which makes
+    every call parallel however small."""
+    global SECONDS_PER_THREAD
+    before, SECONDS_PER_THREAD = SECONDS_PER_THREAD, seconds
+    return before
+
+
+def _after_fork_in_child():
+    """libgomp's worker threads do not survive a fork, and its next parallel region would wait for them for ever."""
+    if pool_started:
+        set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+# ---- scratch ----
+
+cdef class Scratch:
+    def __dealloc__(self):
+        PyMem_RawFree(self.block)
+
+
+cdef Scratch scratch(Py_ssize_t nbytes):
+    cdef Scratch s = Scratch.__new__(Scratch)
+    s.block = PyMem_RawMalloc(nbytes + 64)
+    if s.block == NULL:
+        raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of scratch memory")
+    s.ptr = <char *>((<uintptr_t>s.block + 63) & ~<uintptr_t>63)
+    return s
+
+# ---- the limits of the machine, for fastnn bench ----
+
+
+def fma_chain(Py_ssize_t steps, int threads, int bits=32):
+    """Run independent fused multiply-adds on every thread; returns the number of floating-point operations done."""
+    cdef const fnn_gemm_ukernels *uk = tables[FNN_F64 if bits == 64 else FNN_F32].gemm
+    cdef int _
+    cdef double sink = 0
+    for _ in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+        sink += uk.fma_chain(steps)
+    if sink != sink:
+        raise ArithmeticError("fma_chain gave NaN")
+    return <double>steps * uk.fma_chain_flops * threads

@@ -1,0 +1,70 @@
+# The micro-kernel table of csrc/ukernels.h as Cython sees it.
+
+cdef extern from "ukernels.h" nogil:
+    enum:
+        FNN_F32
+        FNN_F64
+        FNN_ACCUMULATE
+        FNN_RELU
+
+    ctypedef struct fnn_run:
+        Py_ssize_t start
+        Py_ssize_t length
+
+    # ---- gemm.c ----
+    ctypedef struct fnn_gemm_ukernels:
+        int mr
+        int nr
+        int vl
+        int itemsize
+        void (*tile[15])(Py_ssize_t k, const void *a, const void *b, void *c, Py_ssize_t ldc, Py_ssize_t n,
+                         const void *bias, int flags) noexcept nogil
+        void (*pack_a)(Py_ssize_t m, Py_ssize_t k, const void *a, Py_ssize_t rs, const Py_ssize_t *off,
+                       void *dst) noexcept nogil
+        void (*pack_b)(Py_ssize_t k, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
+                       void *dst) noexcept nogil
+        void (*dot)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t lda, const void *b,
+                    Py_ssize_t ldb, void *c, Py_ssize_t ldc, const void *bias, int flags) noexcept nogil
+        double (*fma_chain)(Py_ssize_t steps) noexcept nogil
+        int fma_chain_flops
+
+    # ---- conv.c ----
+    ctypedef struct fnn_conv_ukernels:
+        void (*gather_row)(const void *src, Py_ssize_t w, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
+                           void *dst) noexcept nogil
+        void (*scatter_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t w, Py_ssize_t first,
+                            Py_ssize_t step) noexcept nogil
+
+    # ---- elementwise.c ----
+    ctypedef struct fnn_elementwise_ukernels:
+        void (*relu)(Py_ssize_t n, const void *x, void *y) noexcept nogil
+        void (*relu_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
+
+    # ---- pool.c ----
+    ctypedef struct fnn_pool_ukernels:
+        int placeholder
+
+    # ---- norm.c ----
+    ctypedef struct fnn_norm_ukernels:
+        int placeholder
+
+    # ---- softmax.c ----
+    ctypedef struct fnn_softmax_ukernels:
+        int placeholder
+
+    # ---- recurrent.c ----
+    ctypedef struct fnn_recurrent_ukernels:
+        int placeholder
+
+    ctypedef struct fnn_ukernels:
+        const fnn_gemm_ukernels *gemm
+        const fnn_conv_ukernels *conv
+        const fnn_elementwise_ukernels *elementwise
+        const fnn_pool_ukernels *pool
+        const fnn_norm_ukernels *norm
+        const fnn_softmax_ukernels *softmax
+        const fnn_recurrent_ukernels *recurrent
+
+    const fnn_ukernels fnn_ukernels_baseline[2]
+    const fnn_ukernels fnn_ukernels_avx2[2]
+    const fnn_ukernels fnn_ukernels_avx512[2]

@@ -1,0 +1,14 @@
+"""Operators on arrays: op_forward(...) -> (y, ctx), op_backward(dy, ctx) -> gradients.
+
+Every operator checks its arguments once, picks an algorithm, allocates its results and calls one compiled kernel.
+`fastnn.reference` has the same functions in plain NumPy.
+"""
+
+from fastnn.ops.conv import *  # noqa: F403
+from fastnn.ops.elementwise import *  # noqa: F403
+from fastnn.ops.linear import *  # noqa: F403
+from fastnn.ops.loss import *  # noqa: F403
+from fastnn.ops.norm import *  # noqa: F403
+from fastnn.ops.pool import *  # noqa: F403
+from fastnn.ops.recurrent import *  # noqa: F403
+from fastnn.ops.softmax import *  # noqa: F403

@@ -1,0 +1,53 @@
+"""Checked inputs and fresh outputs: the steps that every call takes, compiled because tiny calls consist of them."""
+
+import numpy as np
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef object MaskedArray = np.ma.MaskedArray
+
+
+cdef cnp.ndarray conform(object x, str op, str name, cnp.ndarray like):
+    """x as a C-contiguous aligned ndarray of float32 or float64, copied only where its layout demands it."""
+    cdef int kind
+    if not cnp.PyArray_Check(x):
+        raise TypeError(f"{op}: {name} must be a NumPy array of float32 or float64, got {type(x).__name__}")
+    kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
+    if (kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE) or not cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>x):
+        raise TypeError(f"{op}: {name} has dtype {(<object>x).dtype}, expected float32 or float64")
+    if like is not None and kind != cnp.PyArray_TYPE(like):
+        raise TypeError(f"{op}: {name} has dtype {(<object>x).dtype}, expected {(<object>like).dtype} "
+                        "like the first argument")
+    if isinstance(x, MaskedArray):
+        raise TypeError(f"{op}: {name} is a masked array, and its mask would be lost; fill it first")
+    if cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
+        return x
+    return np.require(x, requirements="CA")
+
+
+def array(object x, str op, str name, int ndim=-1, str layout="", cnp.ndarray like=None):
+    """The argument `name` of `op` as a C-contiguous aligned array, or an error saying what came and what was expected.
+
+    ndim and layout, e.g. 4 and "(N, C, H, W)", are the expected rank and its reading; -1 accepts any.
+    like: an array whose dtype x must share.
+    """
+    cdef cnp.ndarray a = conform(x, op, name, like)
+    if ndim >= 0 and cnp.PyArray_NDIM(a) != ndim:
+        raise ValueError(f"{op}: {name} has {cnp.PyArray_NDIM(a)} dimensions, shape {(<object>a).shape}, "
+                         f"expected {ndim}: {layout}")
+    return a
+
+
+def array_of_shape(object x, str op, str name, tuple shape, cnp.ndarray like=None):
+    """The same for an argument whose whole shape is known."""
+    cdef cnp.ndarray a = conform(x, op, name, like)
+    if (<object>a).shape != shape:
+        raise ValueError(f"{op}: {name} has shape {(<object>a).shape}, expected {shape}")
+    return a
+
+
+def empty_like(cnp.ndarray x):
+    """An uninitialised C-contiguous array of x's shape and dtype."""
+    return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)

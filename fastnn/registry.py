@@ -1,0 +1,121 @@
+"""One OpSpec per operator: what tests, `fastnn check`, `fastnn bench` and the tape need to know of it.
+
+The specs live beside each other in `fastnn.specs`, one file a family; `specs()` collects them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Arrays = dict[str, Any]
+
+
+class Work(NamedTuple):
+    """What a call costs at least: arithmetic operations, and bytes that must cross the memory bus."""
+
+    flops: float
+    bytes: float
+
+
+class Case(NamedTuple):
+    """One problem: the shapes of the array arguments (None for an absent one) and the keyword options."""
+
+    shapes: Mapping[str, tuple[int, ...] | None]
+    options: Mapping[str, Any] = {}
+    label: str = ""
+
+    def __str__(self):
+        shapes = " ".join(f"{name}{'x'.join(map(str, s))}" for name, s in self.shapes.items() if s is not None)
+        options = " ".join(f"{name}={value}" for name, value in self.options.items())
+        return self.label or " ".join(filter(None, (shapes, options)))
+
+
+def draw(shape, dtype, rng, kind):
+    """Random test data of a kind: "normal"; "integer", small enough for exact sums; "distinct", no two alike."""
+    if kind == "integer":
+        return rng.integers(-4, 5, shape).astype(dtype)
+    if kind == "distinct":
+        size = int(np.prod(shape))
+        return ((rng.permutation(size) - size / 2) / 8).reshape(shape).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def draw_arrays(case, dtype, rng, kind):
+    """All array arguments of a case, drawn independently; the default of OpSpec.make."""
+    return {name: None if s is None else draw(s, dtype, rng, kind) for name, s in case.shapes.items()}
+
+
+def as_tuple(outputs):
+    """Outputs or gradients as a tuple, whether there is one or several."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """An operator `name`: ops.{name}_forward(**arrays, **options) and ops.{name}_backward(dy, ctx)."""
+
+    name: str
+    grads: tuple[str, ...]
+    """Array arguments that backward returns the gradients of, in its order; empty if there is no backward."""
+    cases: tuple[Case, ...]
+    """Small problems for correctness: every option, odd sizes, batch 0 excepted (tests derive that one)."""
+    bench: tuple[Case, ...]
+    """Problems of real networks for speed."""
+    work: Callable[[Case, int], Work]
+    """Work of the forward pass from the case and the item size in bytes."""
+    backward_work: Callable[[Case, int], Work] | None = None
+    depth: Callable[[Case], float] = lambda case: 4
+    """Rounding steps on the longest chain behind one result: the error bound is depth * eps * magnitude."""
+    multilinear: bool = False
+    """Linear in every argument: magnitude is the reference on absolute values, else the largest |result|."""
+    exact: bool = True
+    """Integer inputs give results without rounding, so kernels must equal the reference bit for bit."""
+    distinct: bool = False
+    """Not differentiable at ties: gradient checks draw distinct values."""
+    outputs: int = 1
+    """How many leading outputs of forward have a gradient: backward's dy is one array, or a tuple of so many."""
+    algos: tuple[str, ...] = ()
+    """Values of the option `algo`, without "auto"."""
+    make: Callable[..., Arrays] = draw_arrays
+    """(case, dtype, rng, kind) -> the array arguments, where drawing all independently will not do."""
+    peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    """Package name -> f(package, **arrays, **options) that computes the same in it, on its own arrays."""
+
+    def inputs(self, case, dtype=np.float32, seed=0, kind="normal"):
+        """The array arguments of a case; the same seed gives the same values in every dtype."""
+        return self.make(case, np.dtype(dtype), np.random.default_rng(seed), kind)
+
+    def forward(self, module, arrays, options, **extra):
+        """(outputs, ctx) of `module` (fastnn.ops or fastnn.reference)."""
+        return getattr(module, f"{self.name}_forward")(**arrays, **options, **extra)
+
+    def backward(self, module, dy, ctx, **extra):
+        """Gradients by name."""
+        grads = as_tuple(getattr(module, f"{self.name}_backward")(dy, ctx, **extra))
+        return dict(zip(self.grads, grads, strict=True))
+
+    def draw_dy(self, outputs, seed=1, kind="normal"):
+        """Random gradients at the outputs, in the form that backward takes."""
+        rng = np.random.default_rng(seed)
+        dy = tuple(draw(y.shape, y.dtype, rng, kind) for y in as_tuple(outputs)[: self.outputs])
+        return dy if self.outputs > 1 else dy[0]
+
+
+@cache
+def specs() -> Mapping[str, OpSpec]:
+    """All operators by name, in order of family and definition."""
+    package = import_module("fastnn.specs")
+    found: dict[str, OpSpec] = {}
+    for module in iter_modules(package.__path__):
+        for spec in import_module(f"fastnn.specs.{module.name}").SPECS:
+            if spec.name in found:
+                raise RuntimeError(f"two specs are named {spec.name}")
+            found[spec.name] = spec
+    return found

@@ -1,0 +1,155 @@
+"""Build of fastnn's compiled part: micro-kernels once per instruction set, then the Cython extensions.
+
+Environment:
+    FASTNN_NO_OPENMP=1   build without OpenMP (kernels run serially)
+    FASTNN_DEBUG=1       bounds checks in Cython, assertions in C, -Og -g
+    FASTNN_SANITIZE=...  passed to -fsanitize= of compiler and linker, e.g. address,undefined
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+DEBUG = os.environ.get("FASTNN_DEBUG", "") not in ("", "0")
+NO_OPENMP = os.environ.get("FASTNN_NO_OPENMP", "") not in ("", "0")
+SANITIZE = os.environ.get("FASTNN_SANITIZE", "")
+
+X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+
+# Instruction sets in order of preference at run time: name -> compiler flags.
+ISA_FLAGS = {"baseline": []}
+if X86_64:
+    ISA_FLAGS["avx2"] = ["-DFNN_BUILD_AVX2", "-mavx2", "-mfma"]
+    ISA_FLAGS["avx512"] = ["-DFNN_BUILD_AVX512", "-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq",
+                           "-mavx512vl", "-mprefer-vector-width=512"]  # fmt: skip
+
+# Contraction to fused multiply-adds is the one liberty taken with floating point. No -ffast-math: it also flips the
+# FTZ/DAZ bits of every process that loads the library.
+COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno",
+          "-fno-trapping-math"]  # fmt: skip
+COMMON += ["-Og", "-g", "-UNDEBUG", "-DFNN_DEBUG"] if DEBUG else ["-O3", "-g0"]
+LINK = []
+if SANITIZE:
+    COMMON += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    LINK += [f"-fsanitize={SANITIZE}"]
+# Cython's output has parameters that no Python signature can drop.
+CYTHON_C_FLAGS = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+
+OPENMP_PROBE = """
+#include <omp.h>
+#include <stdio.h>
+int main(void)
+{
+    int n = 0;
+#pragma omp parallel num_threads(2) reduction(+ : n)
+    n += 1;
+    printf("%d\\n", n);
+    return n == 2 ? 0 : 1;
+}
+"""
+OPENMP_CANDIDATES = [
+    (["-fopenmp"], ["-fopenmp"]),
+    (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),  # Apple clang with libomp
+]
+
+
+class BuildExt(build_ext):
+    """build_ext that compiles csrc/ once per instruction set into folders of their own and links the objects in.
+
+    (setuptools' `libraries=` shares one build folder: compiling the same source twice silently reuses the first.)
+    """
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self):
+        compile_flags, link_flags = self.openmp_flags()
+        for ext in self.extensions:
+            ext.extra_compile_args += compile_flags
+            ext.extra_link_args += link_flags
+        runtime = next(ext for ext in self.extensions if ext.name == "fastnn.kernels.runtime")
+        if self.force or self.is_stale(runtime):
+            runtime.extra_objects += self.compile_csrc()
+        super().build_extensions()
+
+    def is_stale(self, ext):
+        target = Path(self.get_ext_fullpath(ext.name))
+        newest = max(Path(path).stat().st_mtime for path in [*ext.sources, *ext.depends])
+        return not target.exists() or target.stat().st_mtime < newest
+
+    def compile_csrc(self):
+        csrc = ROOT / "csrc"
+        objects = []
+        for isa, flags in ISA_FLAGS.items():
+            folder = Path(self.build_temp) / "csrc" / isa
+            objects += self.compiler.compile(
+                [os.path.relpath(csrc / "ukernels" / "all.c")], str(folder), extra_postargs=[*COMMON, *flags]
+            )
+        folder = Path(self.build_temp) / "csrc" / "common"
+        objects += self.compiler.compile([os.path.relpath(csrc / "cpu.c")], str(folder), extra_postargs=COMMON)
+        return objects
+
+    def openmp_flags(self):
+        """(compiler flags, linker flags) that compile, link and run a parallel region; empty if none does."""
+        if NO_OPENMP:
+            return [], []
+        with tempfile.TemporaryDirectory() as tmp:
+            source = Path(tmp) / "probe.c"
+            source.write_text(OPENMP_PROBE)
+            for compile_flags, link_flags in OPENMP_CANDIDATES:
+                try:
+                    objects = self.compiler.compile([str(source)], tmp, extra_postargs=compile_flags)
+                    self.compiler.link_executable(objects, "probe", tmp, extra_postargs=link_flags)
+                    subprocess.run([str(Path(tmp) / "probe")], check=True, capture_output=True, timeout=60)
+                except Exception:  # whatever fails, this candidate does not work here
+                    continue
+                return compile_flags, link_flags
+        print("warning: no working OpenMP: fastnn's kernels will run on one thread", file=sys.stderr)
+        return [], []
+
+
+HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.[ch]"))
+PXDS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "fastnn").rglob("*.pxd"))
+
+extensions = [
+    Extension(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts),
+        [str(path.relative_to(ROOT))],
+        include_dirs=["csrc", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+        extra_compile_args=[*COMMON, *CYTHON_C_FLAGS],
+        extra_link_args=[*LINK],
+        depends=[*HEADERS, *PXDS],
+    )
+    for path in sorted((ROOT / "fastnn").rglob("*.pyx"))
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        nthreads=0 if DEBUG else os.cpu_count(),
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": True,
+            "freethreading_compatible": True,
+            "legacy_implicit_noexcept": False,
+            "warn.unused": True,
+        },
+    ),
+    cmdclass={"build_ext": BuildExt},
+)
