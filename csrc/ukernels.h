@@ -25,14 +25,15 @@ typedef struct {
 typedef struct {
     int mr, nr, vl; /* rows and columns of the register tile; lanes of a vector */
     int itemsize;   /* bytes of an element */
-    /* tile[m]: C[m][n] (+)= A[k][m]^T * B[k][nr], 1 <= m <= mr, n <= nr, + bias[m], ReLU */
-    void (*tile[15])(ptrdiff_t k, const void *a, const void *b, void *c, ptrdiff_t ldc, ptrdiff_t n, const void *bias,
-                     int flags);
+    /* tile[m]: C[m][n] (+)= A[k][m]^T * B[k][nr], 1 <= m <= mr, n <= nr, + bias[m], ReLU; reads all nr columns of B */
+    void (*tile[15])(ptrdiff_t k, const void *a, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, ptrdiff_t n,
+                     const void *bias, int flags);
     /* dst[p][i] = a[i*rs + off[p]], i < m, p < k */
     void (*pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a, ptrdiff_t rs, const ptrdiff_t *off, void *dst);
-    /* dst[p][nr] = the runs of row p (at src + off[p] + run.start), zero-filled; reads vl-1 elements behind a run,
-     * and dst needs vl elements to spare */
-    void (*pack_b)(ptrdiff_t k, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst);
+    /* dst[p][nr] = the runs of row p (at src + off[p] + run.start) one after the other, zero-filled; dst needs vl
+     * elements to spare. slack: vl - 1 elements behind every run may be read, which is faster */
+    void (*pack_b)(ptrdiff_t k, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst,
+                   int slack);
     /* C[m][n] (+)= A[m][k] * B[n][k]^T, + bias[n], ReLU */
     void (*dot)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                 void *c, ptrdiff_t ldc, const void *bias, int flags);

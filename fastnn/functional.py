@@ -2,9 +2,19 @@
 
 from fastnn import ops
 
-__all__ = ["relu"]
+__all__ = ["linear", "matmul", "relu"]
 
 
 def relu(input):
     """max(input, 0); any shape, float32 or float64."""
     return ops.relu_forward(input, keep=False)[0]
+
+
+def linear(input, weight, bias=None):
+    """input weight^T + bias; input (N, D), weight (M, D), bias (M,) or None; returns (N, M)."""
+    return ops.linear_forward(input, weight, bias, keep=False)[0]
+
+
+def matmul(input, other):
+    """The matrix product of input (M, K) and other (K, N)."""
+    return ops.matmul_forward(input, other, keep=False)[0]

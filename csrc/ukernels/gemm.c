@@ -1,6 +1,6 @@
 /* Register tiles of the matrix product, and the packing that feeds them.
  *
- * tile:  C[m x NR] = A * B with A packed [k][m] and B packed [k][NR]: per step one broadcast a row, two vectors of B.
+ * tile:  C[m x NR] = A * B with A packed [k][m] and rows of NR in B: per step one broadcast a row, two vectors of B.
  * dot:   C[m x n] = A * B^T with both operands row-major along the summed index: no packing at all.
  *
  * Every element of C is one chain of fused multiply-adds in the order of k, whatever m, n and the position in the
@@ -16,14 +16,14 @@ FNN_INLINE vec FN(epilogue)(vec v, const real *bias, int flags)
     return v;
 }
 
-FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const real *b, real *c, ptrdiff_t ldc,
-                                ptrdiff_t n, const real *bias, int flags)
+FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const real *b, ptrdiff_t ldb, real *c,
+                                ptrdiff_t ldc, ptrdiff_t n, const real *bias, int flags)
 {
     vec acc[FNN_MR][2];
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++)
         acc[i][0] = acc[i][1] = (vec){0};
-    for (ptrdiff_t p = 0; p < k; p++, a += m, b += 2 * VL) {
+    for (ptrdiff_t p = 0; p < k; p++, a += m, b += ldb) {
         const vec b0 = vload(b), b1 = vload(b + VL);
 #pragma GCC unroll 16
         for (int i = 0; i < m; i++) {
@@ -61,10 +61,11 @@ FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const r
 
 /* One function a height, each with the register file to itself. */
 #define FNN_TILE(M) \
-    static __attribute__((noinline)) void FN(gemm_tile_##M)(ptrdiff_t k, const void *a, const void *b, void *c, \
-                                                            ptrdiff_t ldc, ptrdiff_t n, const void *bias, int flags) \
+    static __attribute__((noinline)) void FN(gemm_tile_##M)(ptrdiff_t k, const void *a, const void *b, ptrdiff_t ldb, \
+                                                            void *c, ptrdiff_t ldc, ptrdiff_t n, const void *bias, \
+                                                            int flags) \
     { \
-        FN(gemm_tile_m)(M, k, a, b, c, ldc, n, bias, flags); \
+        FN(gemm_tile_m)(M, k, a, b, ldb, c, ldc, n, bias, flags); \
     }
 FNN_TILE(1) FNN_TILE(2) FNN_TILE(3) FNN_TILE(4) FNN_TILE(5) FNN_TILE(6)
 #if FNN_MR > 6
@@ -85,37 +86,46 @@ static void FN(pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a_, ptrdiff_t rs, c
     }
 }
 
-/* dst[p][0..NR) = the runs of row p one after the other, then zeros; row p of run r starts at src + off[p] + run.start.
- * Whole vectors are read and written: up to VL-1 elements behind each run are read, and must be readable; what a
- * run writes too much the next one overwrites, and dst has VL elements to spare behind its end. */
-static void FN(pack_b)(ptrdiff_t k, const void *src_, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
-                       void *dst_)
+/* Whole vectors are written: what a run writes too much the next one overwrites, and dst has room behind its end. */
+FNN_INLINE void FN(pack_runs)(ptrdiff_t k, const real *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
+                              real *dst, const int slack)
 {
     const ptrdiff_t nr = 2 * VL;
-    const real *src = src_;
-    real *dst = dst_;
     ptrdiff_t total = 0;
     for (ptrdiff_t r = 0; r < nruns; r++)
         total += runs[r].length;
-    if (nruns == 1 && total == nr) {
-        src += runs[0].start;
-        for (ptrdiff_t p = 0; p < k; p++, dst += nr) {
-            vstore(dst, vload(src + off[p]));
-            vstore(dst + VL, vload(src + off[p] + VL));
-        }
-        return;
-    }
     for (ptrdiff_t p = 0; p < k; p++, dst += nr) {
         real *d = dst;
         for (ptrdiff_t r = 0; r < nruns; r++) {
             const real *s = src + off[p] + runs[r].start;
-            for (ptrdiff_t i = 0; i < runs[r].length; i += VL)
+            const ptrdiff_t n = runs[r].length;
+            ptrdiff_t i = 0;
+            for (; slack ? i < n : i + VL <= n; i += VL)
                 vstore(d + i, vload(s + i));
-            d += runs[r].length;
+            if (!slack && i < n)
+                vstore(d + i, vload_n(s + i, n - i));
+            d += n;
         }
         for (ptrdiff_t i = total; i < nr; i += VL)
             vstore(dst + i, (vec){0});
     }
+}
+
+static void FN(pack_b)(ptrdiff_t k, const void *src_, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
+                       void *dst_, int slack)
+{
+    const real *src = src_;
+    real *dst = dst_;
+    if (nruns == 1 && runs[0].length == 2 * VL) {
+        src += runs[0].start;
+        for (ptrdiff_t p = 0; p < k; p++, dst += 2 * VL) {
+            vstore(dst, vload(src + off[p]));
+            vstore(dst + VL, vload(src + off[p] + VL));
+        }
+    } else if (slack)
+        FN(pack_runs)(k, src, off, nruns, runs, dst, 1);
+    else
+        FN(pack_runs)(k, src, off, nruns, runs, dst, 0);
 }
 
 /* sums[i][j] = A[i] . B[j] */

@@ -17,12 +17,12 @@ cdef extern from "ukernels.h" nogil:
         int nr
         int vl
         int itemsize
-        void (*tile[15])(Py_ssize_t k, const void *a, const void *b, void *c, Py_ssize_t ldc, Py_ssize_t n,
-                         const void *bias, int flags) noexcept nogil
+        void (*tile[15])(Py_ssize_t k, const void *a, const void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc,
+                         Py_ssize_t n, const void *bias, int flags) noexcept nogil
         void (*pack_a)(Py_ssize_t m, Py_ssize_t k, const void *a, Py_ssize_t rs, const Py_ssize_t *off,
                        void *dst) noexcept nogil
         void (*pack_b)(Py_ssize_t k, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
-                       void *dst) noexcept nogil
+                       void *dst, int slack) noexcept nogil
         void (*dot)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t lda, const void *b,
                     Py_ssize_t ldb, void *c, Py_ssize_t ldc, const void *bias, int flags) noexcept nogil
         double (*fma_chain)(Py_ssize_t steps) noexcept nogil
