@@ -148,7 +148,6 @@ setup(
             "embedsignature": True,
             "freethreading_compatible": True,
             "legacy_implicit_noexcept": False,
-            "warn.unused": True,
         },
     ),
     cmdclass={"build_ext": BuildExt},

@@ -30,10 +30,10 @@ typedef struct {
                      const void *bias, int flags);
     /* dst[p][i] = a[i*rs + off[p]], i < m, p < k */
     void (*pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a, ptrdiff_t rs, const ptrdiff_t *off, void *dst);
-    /* dst[p][nr] = the runs of row p (at src + off[p] + run.start) one after the other, zero-filled; dst needs vl
+    /* dst[p][width] = the runs of row p (at src + off[p] + run.start) one after the other, zero-filled; dst needs vl
      * elements to spare. slack: vl - 1 elements behind every run may be read, which is faster */
     void (*pack_b)(ptrdiff_t k, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst,
-                   int slack);
+                   ptrdiff_t width, int slack);
     /* C[m][n] (+)= A[m][k] * B[n][k]^T, + bias[n], ReLU */
     void (*dot)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                 void *c, ptrdiff_t ldc, const void *bias, int flags);
@@ -48,6 +48,8 @@ typedef struct {
     void (*gather_row)(const void *src, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step, ptrdiff_t count, void *dst);
     /* dst[first + t*step] += src[t] for t < count, dropped outside [0, w) */
     void (*scatter_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step);
+    /* dst[t*step] = src[t] for t < count */
+    void (*put_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t step);
 } fnn_conv_ukernels;
 
 /* ---- elementwise.c ---- */

@@ -4,3 +4,137 @@ Output sizes, operation counts and byte counts live here and nowhere else; ops, 
 all read them. Making a descriptor raises ValueError, naming the argument, for options that do not fit the shapes.
 Descriptors are cached, so that a repeated call pays for its checks once.
 """
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+
+def hashable(value):
+    """Lists as tuples, so that an option can be looked up in a cache."""
+    return tuple(hashable(v) for v in value) if isinstance(value, list) else value
+
+
+def pair(value, op, name, least):
+    """An option given as one integer or as (vertical, horizontal), each at least `least`, as a pair."""
+    values = tuple(value) if isinstance(value, tuple) else (value, value)
+    if len(values) != 2 or not all(is_int(v) for v in values):
+        raise TypeError(f"{op}: {name} must be an integer or a pair of integers, got {value!r}")
+    if min(values) < least:
+        raise ValueError(f"{op}: {name} must be at least {least}, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def is_int(value):
+    """A Python or NumPy integer, but not a bool."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2dDesc:
+    """A two-dimensional convolution: input (n, c, h, w), filters (k, c/groups, r, s), output (n, k, oh, ow)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    k: int
+    r: int
+    s: int
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    """top, bottom, left, right"""
+    dilation: tuple[int, int]
+    groups: int
+    oh: int
+    ow: int
+
+    @property
+    def x_shape(self):
+        return self.n, self.c, self.h, self.w
+
+    @property
+    def w_shape(self):
+        return self.k, self.c // self.groups, self.r, self.s
+
+    @property
+    def y_shape(self):
+        return self.n, self.k, self.oh, self.ow
+
+    @property
+    def depth(self):
+        """Terms in the sum behind one output."""
+        return self.c // self.groups * self.r * self.s
+
+    @property
+    def flops(self):
+        """Of the direct algorithm: a multiplication and an addition a term. Each gradient costs the same."""
+        return 2 * self.n * self.k * self.oh * self.ow * self.depth
+
+    def bytes(self, itemsize):
+        """Input, filters and output, each once over the memory bus."""
+        return itemsize * (prod(self.x_shape) + prod(self.w_shape) + prod(self.y_shape))
+
+
+def conv2d_padding(padding, r, s, stride, dilation):
+    """conv2d's padding option as (top, bottom, left, right)."""
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f"conv2d: padding 'same' needs stride 1, got stride {stride}")
+        v, h = dilation[0] * (r - 1), dilation[1] * (s - 1)
+        return v // 2, v - v // 2, h // 2, h - h // 2
+    values = tuple(padding) if isinstance(padding, tuple) else (padding, padding)
+    if len(values) == 2:
+        values = (values[0], values[0], values[1], values[1])
+    if len(values) != 4 or not all(is_int(v) for v in values):
+        raise TypeError(
+            "conv2d: padding must be an integer, a pair, (top, bottom, left, right), 'same' or 'valid', "
+            f"got {padding!r}"
+        )
+    if min(values) < 0:
+        raise ValueError(f"conv2d: padding must not be negative, got {padding!r}")
+    return tuple(int(v) for v in values)
+
+
+@lru_cache(maxsize=1024)
+def _conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups):
+    n, c, h, w = x_shape
+    k, cg, r, s = w_shape
+    stride = pair(stride, "conv2d", "stride", 1)
+    dilation = pair(dilation, "conv2d", "dilation", 1)
+    padding = conv2d_padding(padding, r, s, stride, dilation)
+    if not is_int(groups):
+        raise TypeError(f"conv2d: groups must be an integer, got {groups!r}")
+    if groups < 1:
+        raise ValueError(f"conv2d: groups must be at least 1, got {groups}")
+    if c == 0:
+        raise ValueError(f"conv2d: x has no channels (shape {x_shape})")
+    if c % groups or k % groups:
+        raise ValueError(f"conv2d: groups={groups} does not divide {c} input channels and {k} filters")
+    if cg != c // groups:
+        raise ValueError(
+            f"conv2d: w has {cg} input channels per group, x has {c} channels / {groups} group{'s' * (groups > 1)} "
+            f"(expected w of shape ({k}, {c // groups}, {r}, {s}), got {w_shape})"
+        )
+    if k == 0 or r == 0 or s == 0:
+        raise ValueError(f"conv2d: w is empty (shape {w_shape})")
+    top, bottom, left, right = padding
+    span_y, span_x = dilation[0] * (r - 1) + 1, dilation[1] * (s - 1) + 1
+    if span_y > h + top + bottom or span_x > w + left + right:
+        raise ValueError(
+            f"conv2d: the kernel, {span_y} x {span_x} with dilation {dilation}, is larger than the padded image, "
+            f"{h + top + bottom} x {w + left + right} (x has shape {x_shape}, padding is {padding})"
+        )
+    oh = (h + top + bottom - span_y) // stride[0] + 1
+    ow = (w + left + right - span_x) // stride[1] + 1
+    return Conv2dDesc(n, c, h, w, k, r, s, stride, padding, dilation, int(groups), oh, ow)
+
+
+def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
+    """The descriptor of a convolution; ValueError or TypeError naming the argument if the arguments do not fit."""
+    try:
+        return _conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups)
+    except TypeError:  # an unhashable option, or a wrong one
+        return _conv2d_desc(x_shape, w_shape, hashable(stride), hashable(padding), hashable(dilation), groups)

@@ -2,7 +2,7 @@
 
 from fastnn import ops
 
-__all__ = ["linear", "matmul", "relu"]
+__all__ = ["conv2d", "linear", "matmul", "relu"]
 
 
 def relu(input):
@@ -18,3 +18,8 @@ def linear(input, weight, bias=None):
 def matmul(input, other):
     """The matrix product of input (M, K) and other (K, N)."""
     return ops.matmul_forward(input, other, keep=False)[0]
+
+
+def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of input (N, C, H, W) with weight (K, C/groups, R, S); see ops.conv2d_forward."""
+    return ops.conv2d_forward(input, weight, bias, stride, padding, dilation, groups, keep=False)[0]

@@ -54,7 +54,20 @@ static void FN(scatter_row)(const void *src_, ptrdiff_t count, void *dst_, ptrdi
         dst[first + t * step] += src[t];
 }
 
+/* dst[t*step] = src[t] */
+static void FN(put_row)(const void *src_, ptrdiff_t count, void *dst_, ptrdiff_t step)
+{
+    const real *src = src_;
+    real *dst = dst_;
+    if (step == 1)
+        memcpy(dst, src, (size_t)count * sizeof(real));
+    else
+        for (ptrdiff_t t = 0; t < count; t++)
+            dst[t * step] = src[t];
+}
+
 static const fnn_conv_ukernels FN(conv_ukernels) = {
     .gather_row = FN(gather_row),
     .scatter_row = FN(scatter_row),
+    .put_row = FN(put_row),
 };

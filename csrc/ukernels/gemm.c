@@ -88,13 +88,12 @@ static void FN(pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a_, ptrdiff_t rs, c
 
 /* Whole vectors are written: what a run writes too much the next one overwrites, and dst has room behind its end. */
 FNN_INLINE void FN(pack_runs)(ptrdiff_t k, const real *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
-                              real *dst, const int slack)
+                              real *dst, ptrdiff_t width, const int slack)
 {
-    const ptrdiff_t nr = 2 * VL;
     ptrdiff_t total = 0;
     for (ptrdiff_t r = 0; r < nruns; r++)
         total += runs[r].length;
-    for (ptrdiff_t p = 0; p < k; p++, dst += nr) {
+    for (ptrdiff_t p = 0; p < k; p++, dst += width) {
         real *d = dst;
         for (ptrdiff_t r = 0; r < nruns; r++) {
             const real *s = src + off[p] + runs[r].start;
@@ -106,26 +105,26 @@ FNN_INLINE void FN(pack_runs)(ptrdiff_t k, const real *src, const ptrdiff_t *off
                 vstore(d + i, vload_n(s + i, n - i));
             d += n;
         }
-        for (ptrdiff_t i = total; i < nr; i += VL)
+        for (ptrdiff_t i = total; i < width; i += VL)
             vstore(dst + i, (vec){0});
     }
 }
 
 static void FN(pack_b)(ptrdiff_t k, const void *src_, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
-                       void *dst_, int slack)
+                       void *dst_, ptrdiff_t width, int slack)
 {
     const real *src = src_;
     real *dst = dst_;
-    if (nruns == 1 && runs[0].length == 2 * VL) {
+    if (nruns == 1 && runs[0].length == 2 * VL && width == 2 * VL) {
         src += runs[0].start;
         for (ptrdiff_t p = 0; p < k; p++, dst += 2 * VL) {
             vstore(dst, vload(src + off[p]));
             vstore(dst + VL, vload(src + off[p] + VL));
         }
     } else if (slack)
-        FN(pack_runs)(k, src, off, nruns, runs, dst, 1);
+        FN(pack_runs)(k, src, off, nruns, runs, dst, width, 1);
     else
-        FN(pack_runs)(k, src, off, nruns, runs, dst, 0);
+        FN(pack_runs)(k, src, off, nruns, runs, dst, width, 0);
 }
 
 /* sums[i][j] = A[i] . B[j] */

@@ -133,6 +133,6 @@ cdef void nn_task(const fnn_gemm_ukernels *uk, Py_ssize_t row_task, Py_ssize_t c
         else:
             run.start = j
             run.length = width
-            uk.pack_b(k, b, b_off, 1, &run, b_packed, False)
+            uk.pack_b(k, b, b_off, 1, &run, b_packed, nr, False)
             multiply_panel(uk, t0, t1, m, k, a_packed, b_packed, nr, c + j * es, ldc, width, NULL, flags)
         j += width

@@ -22,7 +22,7 @@ cdef extern from "ukernels.h" nogil:
         void (*pack_a)(Py_ssize_t m, Py_ssize_t k, const void *a, Py_ssize_t rs, const Py_ssize_t *off,
                        void *dst) noexcept nogil
         void (*pack_b)(Py_ssize_t k, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
-                       void *dst, int slack) noexcept nogil
+                       void *dst, Py_ssize_t width, int slack) noexcept nogil
         void (*dot)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t lda, const void *b,
                     Py_ssize_t ldb, void *c, Py_ssize_t ldc, const void *bias, int flags) noexcept nogil
         double (*fma_chain)(Py_ssize_t steps) noexcept nogil
@@ -34,6 +34,7 @@ cdef extern from "ukernels.h" nogil:
                            void *dst) noexcept nogil
         void (*scatter_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t w, Py_ssize_t first,
                             Py_ssize_t step) noexcept nogil
+        void (*put_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t step) noexcept nogil
 
     # ---- elementwise.c ----
     ctypedef struct fnn_elementwise_ukernels:

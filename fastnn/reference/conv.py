@@ -1,1 +1,105 @@
-__all__: list[str] = []
+"""Convolution and its parts (K1, K2)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fastnn.descriptors import Conv2dDesc, conv2d_desc
+
+__all__ = ["col2im", "conv2d_backward", "conv2d_forward", "conv2d_loops", "im2col", "rot180"]
+
+
+class Conv2dCtx(NamedTuple):
+    desc: Conv2dDesc
+    x_shape: tuple
+    w: np.ndarray
+    cols: np.ndarray
+    bias: bool
+
+
+def conv2d_loops(x, w, b=None, stride=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1):
+    """The definition, one output after the other, to be read:
+
+    y[n,k,u,v] = b[k] + sum_{c,i,j} w[k,c,i,j] x[n, c, u*stride + i*dilation - top, v*stride + j*dilation - left]
+    """
+    desc = conv2d_desc(x.shape, w.shape, stride, padding, dilation, groups)
+    top, bottom, left, right = desc.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    (sy, sx), (dy, dx) = desc.stride, desc.dilation
+    filters, channels = desc.k // groups, desc.c // groups
+    y = np.zeros(desc.y_shape, x.dtype)
+    for n in range(desc.n):
+        for k in range(desc.k):
+            first = k // filters * channels
+            for u in range(desc.oh):
+                for v in range(desc.ow):
+                    for c in range(channels):
+                        for i in range(desc.r):
+                            for j in range(desc.s):
+                                y[n, k, u, v] += w[k, c, i, j] * padded[n, first + c, u * sy + i * dy, v * sx + j * dx]
+                    if b is not None:
+                        y[n, k, u, v] += b[k]
+    return y
+
+
+def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, algo="auto", keep=True):
+    """y = w cols + b, with the columns of im2col, group by group"""
+    desc = conv2d_desc(x.shape, w.shape, stride, padding, dilation, groups)
+    cols = im2col(x, (desc.r, desc.s), desc.stride, desc.padding, desc.dilation)
+    cols = cols.reshape(desc.n, groups, desc.depth, -1)
+    y = (w.reshape(groups, -1, desc.depth) @ cols).reshape(desc.y_shape)
+    if b is not None:
+        y += b[:, None, None]
+    return y, Conv2dCtx(desc, x.shape, w, cols, b is not None) if keep else None
+
+
+def conv2d_backward(dy, ctx, needs=(True, True, True)):
+    """dx = col2im(w^T dy), dw = sum_n dy cols^T, db = sum_{n,u,v} dy"""
+    desc = ctx.desc
+    dy_groups = dy.reshape(desc.n, desc.groups, desc.k // desc.groups, -1)
+    dx = dw = db = None
+    if needs[0]:
+        dcols = ctx.w.reshape(desc.groups, -1, desc.depth).swapaxes(1, 2) @ dy_groups
+        dcols = dcols.reshape(desc.n, desc.groups * desc.depth, -1)
+        dx = col2im(dcols, ctx.x_shape, (desc.r, desc.s), desc.stride, desc.padding, desc.dilation)
+    if needs[1]:
+        dw = (dy_groups @ ctx.cols.swapaxes(2, 3)).sum(axis=0).reshape(ctx.w.shape)
+    if needs[2] and ctx.bias:
+        db = dy.sum(axis=(0, 2, 3))
+    return dx, dw, db
+
+
+def rot180(w):
+    """w[..., R-1-i, S-1-j]"""
+    return np.rot90(w, 2, axes=(-2, -1))
+
+
+def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
+    """cols[n, (c, i, j), (u, v)] = x[n, c, u*stride + i*dilation - top, v*stride + j*dilation - left]"""
+    n, c, _, _ = x.shape
+    r, s = (kernel_size, kernel_size) if np.ndim(kernel_size) == 0 else kernel_size
+    desc = conv2d_desc(x.shape, (1, c, r, s), stride, padding, dilation)
+    top, bottom, left, right = desc.padding
+    (sy, sx), (dy, dx) = desc.stride, desc.dilation
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = sliding_window_view(padded, (dy * (r - 1) + 1, dx * (s - 1) + 1), axis=(2, 3))
+    windows = windows[:, :, ::sy, ::sx, ::dy, ::dx]  # (n, c, u, v, i, j)
+    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, desc.depth, -1)
+
+
+def col2im(cols, x_shape, kernel_size, stride=1, padding=0, dilation=1):
+    """x[n, c, y, x] = sum of the columns' elements that im2col takes from there"""
+    n, c, h, w = x_shape
+    r, s = (kernel_size, kernel_size) if np.ndim(kernel_size) == 0 else kernel_size
+    desc = conv2d_desc(tuple(x_shape), (1, c, r, s), stride, padding, dilation)
+    top, bottom, left, right = desc.padding
+    (sy, sx), (dy, dx) = desc.stride, desc.dilation
+    padded = np.zeros((n, c, h + top + bottom, w + left + right), cols.dtype)
+    windows = cols.reshape(n, c, r, s, desc.oh, desc.ow)
+    for i in range(r):
+        for j in range(s):
+            rows = slice(i * dy, i * dy + (desc.oh - 1) * sy + 1, sy)
+            columns = slice(j * dx, j * dx + (desc.ow - 1) * sx + 1, sx)
+            padded[:, :, rows, columns] += windows[:, :, i, j]
+    return padded[:, :, top : top + h, left : left + w]

@@ -1,1 +1,88 @@
-SPECS = ()
+"""Specs of convolution."""
+
+from fastnn.descriptors import conv2d_desc
+from fastnn.registry import Case, OpSpec, Work
+
+
+def case(x, w, bias=True, label="", **options):
+    return Case({"x": x, "w": w, "b": (w[0],) if bias else None}, options, label)
+
+
+def layer(n, c, size, k, kernel, stride=1, padding=0, groups=1, label=""):
+    """A square convolution as networks have them."""
+    return case((n, c, size, size), (k, c // groups, kernel, kernel), label=label, stride=stride, padding=padding,
+                groups=groups)  # fmt: skip
+
+
+def describe(case):
+    return conv2d_desc(case.shapes["x"], case.shapes["w"], **case.options)
+
+
+def forward_work(case, itemsize):
+    desc = describe(case)
+    return Work(desc.flops, desc.bytes(itemsize))
+
+
+def backward_work(case, itemsize):
+    desc = describe(case)
+    return Work(2 * desc.flops, 2 * desc.bytes(itemsize))
+
+
+def depth(case):
+    """Terms of the longest sum: an output's, an input gradient's, or a weight gradient's."""
+    desc = describe(case)
+    return max(desc.depth, desc.k // desc.groups * desc.r * desc.s, desc.n * desc.oh * desc.ow)
+
+
+def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    if isinstance(padding, tuple) and len(padding) == 4:
+        top, bottom, left, right = padding
+        x, padding = torch.nn.functional.pad(x, (left, right, top, bottom)), 0
+    return torch.nn.functional.conv2d(x, w, b, stride, padding, dilation, groups)
+
+
+VGG16_BATCH_4 = tuple(
+    layer(4, c, size, k, 3, padding=1, label=f"vgg16 {c}->{k} {size}x{size}")
+    for c, size, k in [
+        (3, 224, 64), (64, 224, 64), (64, 112, 128), (128, 112, 128), (128, 56, 256), (256, 56, 256),
+        (256, 28, 512), (512, 28, 512), (512, 14, 512),
+    ]
+)  # fmt: skip
+
+SPECS = (
+    OpSpec(
+        name="conv2d",
+        grads=("x", "w", "b"),
+        cases=(
+            case((1, 1, 1, 1), (1, 1, 1, 1)),
+            case((2, 3, 5, 7), (4, 3, 3, 2)),
+            case((2, 3, 9, 8), (5, 3, 3, 3), padding=1),
+            case((1, 2, 11, 13), (3, 2, 3, 5), bias=False, stride=(2, 3), padding=(1, 2)),
+            case((2, 4, 10, 9), (6, 2, 3, 3), groups=2, dilation=(2, 1), padding="same"),
+            case((2, 6, 8, 7), (6, 1, 3, 3), groups=6, padding=1, stride=2),
+            case((1, 3, 7, 6), (2, 3, 2, 4), padding=(0, 2, 3, 1), dilation=(3, 1)),
+            case((3, 17, 4, 5), (15, 17, 1, 1)),
+            case((2, 5, 7, 6), (3, 5, 1, 1), stride=(2, 3)),
+            case((1, 2, 12, 12), (2, 2, 5, 5), stride=3, dilation=2, padding=4),
+            case((5, 2, 3, 3), (3, 2, 3, 3), padding="valid"),
+            case((2, 40, 6, 6), (33, 40, 3, 3), padding=1),
+            case((1, 2, 4, 70), (13, 2, 2, 3), padding=(0, 1)),
+            case((1, 1, 3, 1100), (2, 1, 2, 3), stride=(1, 1), padding=(1, 1)),
+        ),
+        bench=(
+            layer(1, 3, 8, 8, 3, label="tiny 1x3x8x8"),
+            *VGG16_BATCH_4,
+            layer(8, 3, 224, 64, 7, stride=2, padding=3, label="resnet stem 7x7/2"),
+            layer(8, 64, 56, 256, 1, label="resnet 1x1"),
+            layer(8, 128, 28, 128, 3, stride=2, padding=1, label="resnet 3x3/2"),
+            layer(64, 1, 28, 8, 3, padding=1, label="mnist 3x3"),
+            layer(8, 64, 56, 64, 3, padding=1, groups=64, label="depthwise 3x3"),
+        ),
+        work=forward_work,
+        backward_work=backward_work,
+        depth=depth,
+        multilinear=True,
+        algos=("implicit", "im2col"),
+        peers={"torch": torch_conv2d},
+    ),
+)
