@@ -52,6 +52,26 @@ typedef struct {
     void (*put_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t step);
 } fnn_conv_ukernels;
 
+/* ---- winograd.c, float32 only ---- */
+
+/* Consecutive tiles of a tile row: their first pixel in the result, and how much of it they cover. */
+typedef struct {
+    ptrdiff_t tiles, y, rows, columns;
+} fnn_tile_run;
+
+typedef struct {
+    /* dst[x*pitch + i] = (G g G^T)[x] of `rows` filters, tap j of filter i at w[i*rs + tap[j]]; m is 2 or 4 */
+    void (*filter)(int m, ptrdiff_t rows, const void *w, ptrdiff_t rs, const ptrdiff_t *tap, void *dst,
+                   ptrdiff_t pitch);
+    /* dst[x*pitch + t] = (B^T d B)[x] of the runs' tiles t, at most gemm.nr, element e of a tile at
+     * src + run.start + t + off[e]; reads up to vl - 1 tiles behind a run */
+    void (*input)(int m, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst,
+                  ptrdiff_t pitch);
+    /* the pixels A^T M A of up to gemm.nr tiles, M[x] of tile t at src[x*pitch + t], + bias[0], ReLU, run by run */
+    void (*output)(int m, ptrdiff_t tiles, const void *src, ptrdiff_t pitch, const void *bias, int flags,
+                   ptrdiff_t nruns, const fnn_tile_run *runs, void *y, ptrdiff_t y_row);
+} fnn_winograd_ukernels;
+
 /* ---- elementwise.c ---- */
 typedef struct {
     void (*relu)(ptrdiff_t n, const void *x, void *y);                         /* max(x, 0), NaN kept */
@@ -81,6 +101,7 @@ typedef struct {
 typedef struct {
     const fnn_gemm_ukernels *gemm;
     const fnn_conv_ukernels *conv;
+    const fnn_winograd_ukernels *winograd;
     const fnn_elementwise_ukernels *elementwise;
     const fnn_pool_ukernels *pool;
     const fnn_norm_ukernels *norm;

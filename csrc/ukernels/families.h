@@ -5,6 +5,7 @@
 
 #include "gemm.c"
 #include "conv.c"
+#include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"
 #include "norm.c"

@@ -38,6 +38,8 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vsel FN(vsel)
 #define veven FN(veven)
 #define vodd FN(vodd)
+#define vzip_lo FN(vzip_lo)
+#define vzip_hi FN(vzip_hi)
 #define vsum FN(vsum)
 #define vsum4 FN(vsum4)
 #define viota FN(viota)
@@ -96,6 +98,27 @@ FNN_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3, 5
 #else
 FNN_INLINE vec veven(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2); }
 FNN_INLINE vec vodd(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3); }
+#endif
+
+/* The lower and upper halves of a and b interleaved: a0, b0, a1, b1, ... */
+#if FNN_VBYTES / (FNN_BITS / 8) == 16
+FNN_INLINE vec vzip_lo(vec a, vec b)
+{
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+FNN_INLINE vec vzip_hi(vec a, vec b)
+{
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif FNN_VBYTES / (FNN_BITS / 8) == 8
+FNN_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+FNN_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#elif FNN_VBYTES / (FNN_BITS / 8) == 4
+FNN_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+FNN_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#else
+FNN_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2); }
+FNN_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3); }
 #endif
 
 /* Horizontal sums by a fixed tree: the order of additions is part of the result. */

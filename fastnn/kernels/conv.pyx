@@ -30,43 +30,7 @@ cdef enum:
     DW_TASKS = 8             # weight gradient: fewer tasks than this are cut along the sum too
 
 
-cdef struct Correlation:
-    Py_ssize_t images, groups, channels, h, w         # the source; channels of a group
-    Py_ssize_t filters, oh, ow                        # the result; filters of a group
-    Py_ssize_t sy, sx, top, left
-    Py_ssize_t row_taps, col_taps                     # how many
-    const Py_ssize_t *row_tap                         # source offsets, all >= 0
-    const Py_ssize_t *col_tap
-    Py_ssize_t y_image, y_filter, y_row, y_col        # strides of the result, in elements
-
-
-cdef struct Line:
-    Py_ssize_t start       # of the pixels' run, relative to the offset of a (channel, tap)
-    Py_ssize_t length
-    Py_ssize_t y           # offset of the first pixel in the result
-
-
-cdef struct Plan:
-    Py_ssize_t depth                       # channels * taps: steps of the sum
-    Py_ssize_t segment, segments           # pixels of a line, lines of a result row
-    Py_ssize_t lines                       # of all images
-    Py_ssize_t task_lines, task_pixels     # most lines and pixels of a task
-    bint direct                            # the source is read in place: no padding, no stride along the row
-    Py_ssize_t row_span, col_span          # largest tap offsets + 1
-    Py_ssize_t pitch, residue_pitch        # slab: elements of a source row, and of one residue within it
-    Py_ssize_t channel_pitch               # slab or source: elements of a channel
-    Py_ssize_t slab_bytes
-
-
-cdef Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
-
-
-cdef Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
-    return (nbytes + 63) & ~63
-
-
-cdef void plan_lines(const fnn_ukernels *uk, const Correlation *q, Plan *p) noexcept nogil:
+cdef void plan_lines(const Correlation *q, Plan *p) noexcept nogil:
     """All of the plan that does not depend on how many lines a task has."""
     cdef Py_ssize_t i
     p.depth = q.channels * q.row_taps * q.col_taps
@@ -294,7 +258,7 @@ cdef int correlate(const fnn_ukernels *uk, const Correlation *q, const char *x, 
     cdef Py_ssize_t es = uk.gemm.itemsize, nr = uk.gemm.nr, taps = q.row_taps * q.col_taps
     cdef Py_ssize_t tiles = tile_count(uk.gemm, q.filters), blocks, i, t, g, k, lines, tile_tasks, line_tasks, tasks
     cdef Py_ssize_t tmp_bytes, packed_bytes, table_bytes
-    plan_lines(uk, q, &p)
+    plan_lines(q, &p)
     cdef double flops = 2. * q.groups * q.filters * p.depth * p.lines * p.segment
     cdef int nt = threads_for(flops, 0)
     # lines of a task: results of one task stay in cache; every thread gets as many tasks as the others
@@ -493,7 +457,7 @@ def conv2d_backward_weight(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, desc):
     cdef Scratch tap_memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>tap_memory.ptr)
     cdef Py_ssize_t es = uk.gemm.itemsize, i, t
-    plan_lines(uk, &q, &p)
+    plan_lines(&q, &p)
     plan_task(uk, &q, &p, max(<Py_ssize_t>1, DW_PIXELS // p.segment), block_channels(&q, DW_ROWS))
     cdef Py_ssize_t row_tasks = ceil_div(p.depth, DW_ROWS), steps = ceil_div(p.lines, p.task_lines)
     # few rows of dw: cut the sum over pixels too, into parts that depend on the problem alone, added in order

@@ -36,6 +36,21 @@ cdef extern from "ukernels.h" nogil:
                             Py_ssize_t step) noexcept nogil
         void (*put_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t step) noexcept nogil
 
+    # ---- winograd.c ----
+    ctypedef struct fnn_tile_run:
+        Py_ssize_t tiles
+        Py_ssize_t y
+        Py_ssize_t rows
+        Py_ssize_t columns
+
+    ctypedef struct fnn_winograd_ukernels:
+        void (*filter)(int m, Py_ssize_t rows, const void *w, Py_ssize_t rs, const Py_ssize_t *tap, void *dst,
+                       Py_ssize_t pitch) noexcept nogil
+        void (*input)(int m, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs, void *dst,
+                      Py_ssize_t pitch) noexcept nogil
+        void (*output)(int m, Py_ssize_t tiles, const void *src, Py_ssize_t pitch, const void *bias, int flags,
+                       Py_ssize_t nruns, const fnn_tile_run *runs, void *y, Py_ssize_t y_row) noexcept nogil
+
     # ---- elementwise.c ----
     ctypedef struct fnn_elementwise_ukernels:
         void (*relu)(Py_ssize_t n, const void *x, void *y) noexcept nogil
@@ -60,6 +75,7 @@ cdef extern from "ukernels.h" nogil:
     ctypedef struct fnn_ukernels:
         const fnn_gemm_ukernels *gemm
         const fnn_conv_ukernels *conv
+        const fnn_winograd_ukernels *winograd
         const fnn_elementwise_ukernels *elementwise
         const fnn_pool_ukernels *pool
         const fnn_norm_ukernels *norm

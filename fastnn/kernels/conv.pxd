@@ -1,0 +1,48 @@
+# How a convolution is described and cut; shared by the direct and the Winograd kernels.
+from fastnn.kernels.ukernels cimport fnn_ukernels
+
+cdef struct Correlation:
+    Py_ssize_t images, groups, channels, h, w         # the source; channels of a group
+    Py_ssize_t filters, oh, ow                        # the result; filters of a group
+    Py_ssize_t sy, sx, top, left
+    Py_ssize_t row_taps, col_taps                     # how many
+    const Py_ssize_t *row_tap                         # source offsets, all >= 0
+    const Py_ssize_t *col_tap
+    Py_ssize_t y_image, y_filter, y_row, y_col        # strides of the result, in elements
+
+
+cdef struct Line:
+    Py_ssize_t start       # of the pixels' run, relative to the offset of a (channel, tap)
+    Py_ssize_t length
+    Py_ssize_t y           # offset of the first pixel in the result
+
+
+cdef struct Plan:
+    Py_ssize_t depth                       # channels * taps: steps of the sum
+    Py_ssize_t segment, segments           # pixels of a line, lines of a result row
+    Py_ssize_t lines                       # of all images
+    Py_ssize_t task_lines, task_pixels     # most lines and pixels of a task
+    bint direct                            # the source is read in place: no padding, no stride along the row
+    Py_ssize_t row_span, col_span          # largest tap offsets + 1
+    Py_ssize_t pitch, residue_pitch        # slab: elements of a source row, and of one residue within it
+    Py_ssize_t channel_pitch               # slab or source: elements of a channel
+    Py_ssize_t slab_bytes
+
+
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
+    return (nbytes + 63) & ~63
+
+cdef void plan_lines(const Correlation *q, Plan *p) noexcept nogil
+cdef void plan_task(const fnn_ukernels *uk, const Correlation *q, Plan *p, Py_ssize_t lines,
+                    Py_ssize_t channels) noexcept nogil
+cdef void tap_offsets(const Correlation *q, const Plan *p, Py_ssize_t *off) noexcept nogil
+cdef Py_ssize_t make_lines(const fnn_ukernels *uk, const Correlation *q, const Plan *p, Py_ssize_t first,
+                           Py_ssize_t last, Py_ssize_t c0, Py_ssize_t c1, const char *x, char *slab,
+                           Line *lines) noexcept nogil
+
+cdef Py_ssize_t tap_table_bytes(desc) except -1
+cdef int forward_correlation(Correlation *q, desc, Py_ssize_t *table) except -1

@@ -1,0 +1,215 @@
+"""3x3 convolution by Winograd's minimal filtering, F(2x2, 3x3) and F(4x4, 3x3); float32, stride 1, no dilation.
+
+A tile of m x m results needs (m+2)^2 products instead of 9 m^2: 4/9 of them for m = 2, 1/4 for m = 4. Tiles are a
+correlation with stride m and (m+2)^2 taps, so the slab of `conv` serves them as it is: columns sorted by residue
+modulo m make equal elements of neighbouring tiles neighbours. A task transforms its tiles, channel by channel, into
+panels, multiplies them with the transformed filters, one product for each of the (m+2)^2 positions, and transforms
+back into the result.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange, threadid
+
+from fastnn.kernels.conv cimport (
+    Correlation, Line, Plan, aligned, ceil_div, forward_correlation, make_lines, plan_lines, plan_task,
+    tap_offsets, tap_table_bytes,
+)
+from fastnn.kernels.gemm cimport multiply_panel, tile_count, tile_row
+from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_run, fnn_tile_run, fnn_ukernels
+
+cnp.import_array()
+
+cdef enum:
+    K_BLOCK = 256            # channels of a product at a time
+    SLAB_CHANNELS = 16       # channels in the slab at a time
+    MAX_PANEL = 32           # tiles of a panel at most
+    MAX_PANELS = 32          # panels of a task at most
+    TASK_BYTES = 1280 * 1024  # transformed tiles and products of a task
+
+
+cdef struct Tiling:
+    int m                                # results of a tile along each axis
+    Py_ssize_t points                    # (m + 2)^2
+    Py_ssize_t tile_columns              # tiles of a tile row
+    Py_ssize_t tiles                     # of all images
+    Py_ssize_t task_tiles                # most tiles of a task
+    Py_ssize_t panels                    # most panels of a task
+    Py_ssize_t oh, ow, y_row             # of the result in pixels
+    Correlation tile                     # reads tiles: one "pixel" a tile
+    Plan plan
+    Py_ssize_t lines_bytes, runs_bytes, v_bytes, m_bytes, tmp_bytes
+
+
+cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const Py_ssize_t *taps, int nt,
+                      Tiling *t) noexcept nogil:
+    cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, tasks
+    t.m = m
+    t.points = (m + 2) * (m + 2)
+    t.oh, t.ow, t.y_row = q.oh, q.ow, q.y_row
+    t.tile = q[0]
+    t.tile.oh, t.tile.ow = ceil_div(q.oh, m), ceil_div(q.ow, m)
+    t.tile.sy = t.tile.sx = m
+    t.tile.row_taps = t.tile.col_taps = m + 2
+    t.tile.row_tap = t.tile.col_tap = taps
+    t.tile.y_row, t.tile.y_col = q.y_row * m, q.y_col * m
+    plan_lines(&t.tile, &t.plan)
+    t.tile_columns = t.tile.ow
+    t.tiles = q.images * t.tile.oh * t.tile.ow
+    # whole panels a task, as many tasks for every thread
+    t.panels = TASK_BYTES // (t.points * (q.channels + q.filters) * es * nr)
+    t.task_tiles = nr * min(max(t.panels, <Py_ssize_t>1), <Py_ssize_t>MAX_PANELS)
+    tasks = ceil_div(ceil_div(t.tiles, t.task_tiles), nt) * nt
+    t.task_tiles = ceil_div(ceil_div(t.tiles, tasks), nr) * nr
+    t.panels = t.task_tiles // nr
+    plan_task(uk, &t.tile, &t.plan, (t.task_tiles - 1) // t.tile_columns + 2,
+              min(q.channels, <Py_ssize_t>SLAB_CHANNELS))
+    t.lines_bytes = aligned(t.plan.task_lines * sizeof(Line))
+    t.runs_bytes = aligned(t.panels * MAX_PANEL * (sizeof(fnn_run) + sizeof(fnn_tile_run)))
+    t.v_bytes = aligned(t.points * t.panels * q.channels * nr * es)
+    t.m_bytes = aligned(t.points * t.panels * q.filters * nr * es)
+    t.tmp_bytes = t.lines_bytes + t.runs_bytes + t.plan.slab_bytes + t.v_bytes + t.m_bytes
+
+
+cdef void pack_filters(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t tile, const char *w, Py_ssize_t w_filter,
+                       Py_ssize_t w_channel, const Py_ssize_t *w_tap, char *packed) noexcept nogil:
+    """One register tile of transformed filters: packed[point][block of channels][register tile][channel][row]."""
+    cdef Py_ssize_t es = uk.gemm.itemsize, filters = t.tile.filters, channels = t.tile.channels, c, k, kb
+    cdef Py_ssize_t tiles = tile_count(uk.gemm, filters), row = tile_row(tile, tiles, filters)
+    cdef Py_ssize_t rows = tile_row(tile + 1, tiles, filters) - row
+    for c in range(channels):
+        k = c // K_BLOCK * K_BLOCK
+        kb = min(<Py_ssize_t>K_BLOCK, channels - k)
+        uk.winograd.filter(t.m, rows, w + (row * w_filter + c * w_channel) * es, w_filter, w_tap,
+                           packed + (k * filters + row * kb + (c - k) * rows) * es, channels * filters)
+
+
+cdef void cut_panels(const fnn_ukernels *uk, const Tiling *t, const Line *lines, Py_ssize_t line, Py_ssize_t used,
+                     Py_ssize_t tiles, fnn_run *runs, fnn_tile_run *places, Py_ssize_t *counts) noexcept nogil:
+    """The runs of every panel, MAX_PANEL entries apart, and their number; from tile `used` of line `line` on, which
+    is the first of `lines`."""
+    cdef Py_ssize_t nr = uk.gemm.nr, panel = 0, width, n, length, at = 0, u
+    while tiles > 0:
+        width = min(nr, tiles)
+        tiles = tiles - width
+        n = panel * MAX_PANEL
+        while width > 0:
+            length = min(t.tile_columns - used, width)
+            u = line % t.tile.oh
+            runs[n].start = lines[at].start + used
+            runs[n].length = length
+            places[n].tiles = length
+            places[n].y = lines[at].y + used * t.m
+            places[n].rows = min(<Py_ssize_t>t.m, t.oh - u * t.m)
+            places[n].columns = min(length * t.m, t.ow - used * t.m)
+            n = n + 1
+            width = width - length
+            used = used + length
+            if used == t.tile_columns:
+                used = 0
+                at = at + 1
+                line = line + 1
+        counts[panel] = n - panel * MAX_PANEL
+        panel = panel + 1
+
+
+cdef void winograd_task(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t group, Py_ssize_t first, Py_ssize_t t0,
+                        Py_ssize_t t1, const char *x, const char *packed, const Py_ssize_t *off, const char *bias,
+                        char *y, int flags, char *tmp) noexcept nogil:
+    """Tiles [first, first + task_tiles) for the filters of register tiles [t0, t1)."""
+    cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, channels = t.tile.channels, filters = t.tile.filters
+    cdef Py_ssize_t tiles = min(t.task_tiles, t.tiles - first), panels = ceil_div(tiles, nr), width, panel, x0, c, k, kb, block
+    cdef Py_ssize_t line0 = first // t.tile_columns, line1 = ceil_div(first + tiles, t.tile_columns), c0, c1
+    cdef Py_ssize_t row0 = tile_row(t0, tile_count(uk.gemm, filters), filters)
+    cdef Py_ssize_t row1 = tile_row(t1, tile_count(uk.gemm, filters), filters), rows = row1 - row0
+    cdef Line *lines = <Line *>tmp
+    cdef fnn_run *runs = <fnn_run *>(tmp + t.lines_bytes)
+    cdef fnn_tile_run *places = <fnn_tile_run *>(runs + t.panels * MAX_PANEL)
+    cdef char *slab = tmp + t.lines_bytes + t.runs_bytes
+    cdef char *v = slab + t.plan.slab_bytes              # [point][panel][channel][nr]
+    cdef char *products = v + t.v_bytes                  # [point][panel][filter][nr]
+    cdef Py_ssize_t counts[MAX_PANELS]
+    x = x + group * channels * t.tile.h * t.tile.w * es
+    y = y + group * filters * t.tile.y_filter * es
+    packed = packed + group * t.points * channels * filters * es
+    for block in range(ceil_div(channels, SLAB_CHANNELS)):
+        c0 = block * SLAB_CHANNELS
+        c1 = min(channels, c0 + SLAB_CHANNELS)
+        make_lines(uk, &t.tile, &t.plan, line0, line1, c0, c1, x, slab, lines)
+        if c0 == 0:
+            cut_panels(uk, t, lines, line0, first - line0 * t.tile_columns, tiles, runs, places, counts)
+        for panel in range(panels):
+            for c in range(c0, c1):
+                uk.winograd.input(t.m, slab + (c - c0) * t.plan.channel_pitch * es, off, counts[panel],
+                                  runs + panel * MAX_PANEL, v + (panel * channels + c) * nr * es,
+                                  panels * channels * nr)
+    for x0 in range(t.points):
+        for block in range(ceil_div(channels, K_BLOCK)):
+            k = block * K_BLOCK
+            kb = min(<Py_ssize_t>K_BLOCK, channels - k)
+            for panel in range(panels):
+                multiply_panel(uk.gemm, t0, t1, filters, kb, packed + (x0 * channels + k) * filters * es,
+                               v + ((x0 * panels + panel) * channels + k) * nr * es, nr,
+                               products + ((x0 * panels + panel) * rows - row0) * nr * es, nr, nr, NULL,
+                               FNN_ACCUMULATE if k > 0 else 0)
+    for panel in range(panels):
+        width = min(nr, tiles - panel * nr)
+        for k in range(row0, row1):
+            uk.winograd.output(t.m, width, products + (panel * rows + k - row0) * nr * es, panels * rows * nr,
+                               bias + (group * filters + k) * es if bias != NULL else NULL, flags, counts[panel],
+                               places + panel * MAX_PANEL, y + k * t.tile.y_filter * es, t.y_row)
+
+
+cdef int winograd(const fnn_ukernels *uk, const Correlation *q, int m, const char *x, const char *w,
+                  Py_ssize_t w_filter, Py_ssize_t w_channel, const Py_ssize_t *w_tap, Py_ssize_t w_group,
+                  const char *bias, char *y, int flags) except -1:
+    """conv.correlate for a 3x3 kernel with stride 1 and taps 0, 1, 2."""
+    cdef Py_ssize_t es = uk.gemm.itemsize, register_tiles = tile_count(uk.gemm, q.filters), task_count, splits, i
+    cdef Py_ssize_t[6] taps = [0, 1, 2, 3, 4, 5]
+    cdef Tiling t
+    cdef int nt = threads_for(4. * q.groups * q.filters * q.channels * q.images * q.oh * q.ow, 0)
+    make_tiling(uk, q, m, taps, nt, &t)
+    task_count = ceil_div(t.tiles, t.task_tiles)
+    # few tiles: share out the filters too
+    splits = min(register_tiles, ceil_div(nt, task_count * q.groups))
+    cdef Py_ssize_t table_bytes = aligned(t.tile.channels * t.points * sizeof(Py_ssize_t))
+    cdef Py_ssize_t packed_bytes = aligned(q.groups * t.points * q.channels * q.filters * es)
+    cdef Scratch memory = scratch(table_bytes + packed_bytes + nt * t.tmp_bytes)
+    cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
+    cdef char *packed = memory.ptr + table_bytes
+    cdef char *tmp = packed + packed_bytes
+    with nogil:
+        tap_offsets(&t.tile, &t.plan, off)
+        for i in prange(q.groups * register_tiles, num_threads=nt, schedule="static"):
+            pack_filters(uk, &t, i % register_tiles, w + i // register_tiles * w_group * es, w_filter, w_channel, w_tap,
+                         packed + i // register_tiles * t.points * q.channels * q.filters * es)
+        for i in prange(q.groups * task_count * splits, num_threads=nt, schedule="dynamic"):
+            winograd_task(uk, &t, i // (task_count * splits), i // splits % task_count * t.task_tiles,
+                          register_tiles * (i % splits) // splits, register_tiles * (i % splits + 1) // splits, x,
+                          packed, off, bias, y, flags, tmp + threadid() * t.tmp_bytes)
+    return 0
+
+
+def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint relu, int m):
+    """conv.conv2d_forward by F(m x m, 3 x 3)."""
+    cdef Correlation q
+    cdef Scratch memory = scratch(tap_table_bytes(desc))
+    cdef Py_ssize_t[9] taps = [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
+    winograd(table_of(x), &q, m, <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(w), q.channels * 9, 9, taps,
+             q.filters * q.channels * 9, NULL if b is None else <char *>cnp.PyArray_DATA(b),
+             <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0)
+
+
+def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, int m):
+    """conv.conv2d_backward_data by F(m x m, 3 x 3)."""
+    cdef Correlation q
+    cdef Py_ssize_t[9] taps = [8, 7, 6, 5, 4, 3, 2, 1, 0]       # rot180
+    q.images, q.groups, q.channels, q.filters = desc.n, desc.groups, desc.k // desc.groups, desc.c // desc.groups
+    q.h, q.w, q.oh, q.ow = desc.oh, desc.ow, desc.h, desc.w
+    q.top, q.left = desc.padding[0] - 2, desc.padding[2] - 2
+    q.y_filter = q.oh * q.ow
+    q.y_image = q.groups * q.filters * q.y_filter
+    q.y_row, q.y_col = q.ow, 1
+    winograd(table_of(dy), &q, m, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, taps,
+             q.channels * q.filters * 9, NULL, <char *>cnp.PyArray_DATA(dx), 0)
