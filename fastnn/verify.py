@@ -1,0 +1,202 @@
+"""Do the kernels compute what the reference says? The comparison that tests, `fastnn check` and `fastnn bench` share.
+
+The truth is the reference in float64 on the very numbers the kernel gets. The bound on a result's error is derived,
+never tuned. With eps the machine epsilon of the kernel's dtype:
+
+- multilinear operators: (depth + 2) * eps * the reference on the inputs' absolute values, element by element;
+- all others: depth * eps * the largest |result|, for each output;
+- float64 kernels: twice that, because the reference rounds as well;
+- integer inputs to an operator that is `exact`, and integer outputs: no error at all.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn import ops, reference
+from fastnn.kernels import runtime
+from fastnn.registry import Case, OpSpec, as_tuple
+from fastnn.threads import num_threads
+
+__all__ = ["Verdict", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
+
+
+class Verdict(NamedTuple):
+    """Outcome of a comparison."""
+
+    max_error: float
+    """Largest absolute error of any result; infinite if one is NaN or infinite where it should not be."""
+    bound: float
+    """The bound where the error comes nearest to it, or exceeds it most."""
+    bound_ratio: float
+    """Largest error / bound; at most 1 if all is well."""
+    ok: bool
+    where: str
+    """The result of that largest ratio, or what else is wrong: "dx[0, 2]: got 1.5, expected 1.25"."""
+
+    def __bool__(self):
+        return self.ok
+
+
+@contextmanager
+def forced(isa=None, threads=None):
+    """Run kernels at an instruction-set level, and on exactly so many threads, however small the work."""
+    with ExitStack() as stack:
+        if isa is not None:
+            stack.callback(runtime.set_isa, runtime.get_isa())
+            runtime.set_isa(isa)
+        if threads is not None:
+            stack.enter_context(num_threads(threads))
+            stack.callback(runtime.set_seconds_per_thread, runtime.set_seconds_per_thread(0))
+        yield
+
+
+def widen(x, f=np.asarray):
+    """A float64 copy of a floating-point array, through f; of each in a tuple or dict; other things as they are."""
+    if isinstance(x, dict):
+        return {name: widen(value, f) for name, value in x.items()}
+    if isinstance(x, tuple):
+        return tuple(widen(value, f) for value in x)
+    if not isinstance(x, np.ndarray):
+        return x
+    return f(x.astype(np.float64)) if x.dtype.kind == "f" else x.copy()
+
+
+def failure(where: str) -> Verdict:
+    return Verdict(np.inf, 0.0, np.inf, False, where)
+
+
+PERFECT = Verdict(0.0, 0.0, 0.0, True, "")
+
+
+def worst(verdicts) -> Verdict:
+    """The verdict nearest to its bound, or furthest beyond, with the largest error of all."""
+    verdicts = list(verdicts) or [PERFECT]
+    return max(verdicts, key=lambda v: (not v.ok, v.bound_ratio))._replace(
+        max_error=max(v.max_error for v in verdicts), ok=all(v.ok for v in verdicts)
+    )
+
+
+def compare(got, want, bound, name: str = "y") -> Verdict:
+    """Is |got - want| <= bound in every element? NaN equals NaN, and an infinity only itself.
+
+    got, want: arrays of equal shape, or both None. bound: a number or an array of want's shape.
+    """
+    if got is None or want is None:
+        return PERFECT if got is want else failure(f"{name}: got {type(got).__name__}, expected {type(want).__name__}")
+    got, want = np.asarray(got), np.asarray(want)
+    if got.shape != want.shape:
+        return failure(f"{name}: got shape {got.shape}, expected {want.shape}")
+    if got.dtype.kind != want.dtype.kind:
+        return failure(f"{name}: got dtype {got.dtype}, expected {want.dtype}")
+    if want.size == 0:
+        return PERFECT
+    with np.errstate(all="ignore"):
+        same = (got == want) | ((got != got) & (want != want))
+        error = np.where(same, 0.0, np.abs(got.astype(np.float64) - want.astype(np.float64)))
+        error[np.isnan(error)] = np.inf
+        bound = np.broadcast_to(np.asarray(bound, np.float64), error.shape)
+        ratio = np.where(same, 0.0, error / bound)
+        # An infinite or NaN bound (the truth itself is not finite) excuses nothing.
+        ratio[~np.isfinite(bound) & ~same] = np.inf
+    i = np.unravel_index(np.argmax(ratio), ratio.shape)
+    index = ", ".join(map(str, i))
+    where = f"{name}[{index}]: got {got[i]!s}, expected {want[i]!s}" if not same[i] else name
+    return Verdict(float(error.max()), float(bound[i]), float(ratio[i]), bool(ratio[i] <= 1), where)
+
+
+def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False):
+    """Bound on the error of one output whose true value is `want`, an array.
+
+    magnitude: of a multilinear operator, the same output on the inputs' absolute values.
+    """
+    if exact or want is None or want.dtype.kind != "f":
+        return 0.0
+    info = np.finfo(dtype)
+    slack = 2 if info.bits == 64 else 1
+    if magnitude is not None:
+        return slack * (spec.depth(case) + 2) * float(info.eps) * magnitude
+    depth = spec.depth(case)
+    largest = np.abs(want[np.isfinite(want)]).max(initial=0)
+    # A result below the normal range is rounded to a multiple of the smallest subnormal.
+    return slack * depth * (float(info.eps) * largest + float(info.smallest_subnormal))
+
+
+def compare_all(spec, case, dtype, names, got, want, magnitudes=None, exact=False) -> Verdict:
+    """The worst of all outputs `names`, each within its tolerance and of the right dtype."""
+    if len(got) != len(want):
+        return failure(f"{len(got)} results, expected {len(want)}")
+    verdicts = []
+    for i, (name, g, w) in enumerate(zip(names, got, want, strict=True)):
+        if g is not None and g.dtype.kind == "f" and g.dtype != dtype:
+            verdicts.append(failure(f"{name}: got dtype {g.dtype}, expected {dtype}"))
+            continue
+        bound = tolerance(spec, case, dtype, w, None if magnitudes is None else magnitudes[i], exact)
+        verdicts.append(compare(g, w, bound, name))
+    return worst(verdicts)
+
+
+def output_names(outputs):
+    return ["y"] if len(outputs) == 1 else [f"y{i}" for i in range(len(outputs))]
+
+
+def with_algo(algo):
+    return {} if algo is None else {"algo": algo}
+
+
+def why_not(spec: OpSpec, case: Case, dtype=np.float32, algo: str | None = None) -> str | None:
+    """The reason why an algorithm declines a case; None if it takes it, or if none is named."""
+    if algo is None:
+        return None
+    try:
+        spec.forward(ops, spec.inputs(case, dtype), case.options, algo=algo)
+    except ValueError as e:
+        return str(e)
+    return None
+
+
+def verify_forward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:
+    """Compiled forward against the float64 reference, and no argument changed that the reference leaves alone.
+
+    dtype: of the kernel. algo: one of spec.algos, or None for the operator's own choice; ValueError if it does not
+    apply (see why_not). kind: of random inputs, as in registry.draw. Fresh memory is NaN while the kernel runs.
+    """
+    dtype = np.dtype(dtype)
+    arrays = spec.inputs(case, dtype, seed, kind)
+    magnitudes = None
+    if spec.multilinear:
+        magnitudes = as_tuple(spec.forward(reference, widen(arrays, np.abs), case.options)[0])
+    before, wide = widen(arrays), widen(arrays)
+    want = as_tuple(spec.forward(reference, wide, case.options)[0])
+    with runtime.poisoned_memory():
+        got = as_tuple(spec.forward(ops, arrays, case.options, **with_algo(algo))[0])
+    exact = spec.exact and kind == "integer"
+    verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, exact)]
+    for name, x in arrays.items():
+        if isinstance(x, np.ndarray):
+            untouched = np.array_equal(before[name], wide[name], equal_nan=x.dtype.kind == "f")
+            bound = tolerance(spec, case, dtype, wide[name], None, exact or untouched)
+            verdicts.append(compare(x, wide[name], bound, f"{name} after the call"))
+    return worst(verdicts)
+
+
+def verify_backward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:
+    """Compiled backward, after compiled forward, against the float64 reference; arguments as in verify_forward."""
+    dtype = np.dtype(dtype)
+    arrays = spec.inputs(case, dtype, seed, kind)
+    outputs, ctx = spec.forward(reference, widen(arrays), case.options)
+    dy = spec.draw_dy(tuple(y.astype(dtype) for y in as_tuple(outputs)[: spec.outputs]), seed + 1, kind)
+    want = spec.backward(reference, widen(dy), ctx)
+    magnitudes = None
+    if spec.multilinear:
+        _, ctx = spec.forward(reference, widen(arrays, np.abs), case.options)
+        magnitudes = list(spec.backward(reference, widen(dy, np.abs), ctx).values())
+    with runtime.poisoned_memory():
+        _, ctx = spec.forward(ops, arrays, case.options, **with_algo(algo))
+        got = spec.backward(ops, dy, ctx)
+    exact = spec.exact and kind == "integer"
+    names = [f"d{name}" for name in spec.grads]
+    return compare_all(spec, case, dtype, names, list(got.values()), list(want.values()), magnitudes, exact)
