@@ -12,6 +12,7 @@ never tuned. With eps the machine epsilon of the kernel's dtype:
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from fastnn.kernels import runtime
 from fastnn.registry import Case, OpSpec, as_tuple
 from fastnn.threads import num_threads
 
-__all__ = ["Verdict", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
+__all__ = ["Problem", "Verdict", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
 
 
 class Verdict(NamedTuple):
@@ -158,45 +159,89 @@ def why_not(spec: OpSpec, case: Case, dtype=np.float32, algo: str | None = None)
     return None
 
 
-def verify_forward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:
-    """Compiled forward against the float64 reference, and no argument changed that the reference leaves alone.
+class Problem:
+    """A case with its inputs, drawn once, and its truth, computed once: verify it under any algorithm, instruction
+    set and number of threads.
 
-    dtype: of the kernel. algo: one of spec.algos, or None for the operator's own choice; ValueError if it does not
-    apply (see why_not). kind: of random inputs, as in registry.draw. Fresh memory is NaN while the kernel runs.
+    dtype: of the kernel. kind: of random inputs, as in registry.draw.
     """
-    dtype = np.dtype(dtype)
-    arrays = spec.inputs(case, dtype, seed, kind)
-    magnitudes = None
-    if spec.multilinear:
-        magnitudes = as_tuple(spec.forward(reference, widen(arrays, np.abs), case.options)[0])
-    before, wide = widen(arrays), widen(arrays)
-    want = as_tuple(spec.forward(reference, wide, case.options)[0])
-    with runtime.poisoned_memory():
-        got = as_tuple(spec.forward(ops, arrays, case.options, **with_algo(algo))[0])
-    exact = spec.exact and kind == "integer"
-    verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, exact)]
-    for name, x in arrays.items():
-        if isinstance(x, np.ndarray):
-            untouched = np.array_equal(before[name], wide[name], equal_nan=x.dtype.kind == "f")
-            bound = tolerance(spec, case, dtype, wide[name], None, exact or untouched)
-            verdicts.append(compare(x, wide[name], bound, f"{name} after the call"))
-    return worst(verdicts)
+
+    def __init__(self, spec: OpSpec, case: Case, dtype=np.float32, kind="normal", seed=0):
+        self.spec, self.case, self.dtype = spec, case, np.dtype(dtype)
+        self.exact = spec.exact and kind == "integer"
+        self.arrays = spec.inputs(case, self.dtype, seed, kind)
+        self.dy_seed, self.kind = seed + 1, kind
+
+    def arguments(self):
+        """Fresh copies of the array arguments."""
+        return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in self.arrays.items()}
+
+    def reference(self, f=np.asarray):
+        """(arguments after the call, outputs, ctx) of the float64 reference on the arguments, through f."""
+        wide = widen(self.arrays, f)
+        outputs, ctx = self.spec.forward(reference, wide, self.case.options)
+        return wide, as_tuple(outputs), ctx
+
+    @cached_property
+    def truth(self):
+        return self.reference()
+
+    @cached_property
+    def magnitude(self):
+        """The same on absolute values, which bounds the rounding of a multilinear operator."""
+        return self.reference(np.abs) if self.spec.multilinear else None
+
+    @cached_property
+    def dy(self):
+        outputs = tuple(y.astype(self.dtype) for y in self.truth[1][: self.spec.outputs])
+        return self.spec.draw_dy(outputs, self.dy_seed, self.kind)
+
+    @cached_property
+    def gradients(self):
+        return self.spec.backward(reference, widen(self.dy), self.truth[2])
+
+    @cached_property
+    def gradient_magnitudes(self):
+        if self.magnitude is None:
+            return None
+        return list(self.spec.backward(reference, widen(self.dy, np.abs), self.magnitude[2]).values())
+
+    def forward(self, algo=None) -> Verdict:
+        """Compiled forward: outputs, and no argument changed that the reference leaves alone.
+
+        algo: one of spec.algos, or None for the operator's own choice; ValueError if it does not apply (see why_not).
+        Fresh memory is NaN while the kernel runs.
+        """
+        spec, case, dtype = self.spec, self.case, self.dtype
+        after, want, _ = self.truth
+        magnitudes = None if self.magnitude is None else self.magnitude[1]
+        arrays = self.arguments()
+        with runtime.poisoned_memory():
+            got = as_tuple(spec.forward(ops, arrays, case.options, **with_algo(algo))[0])
+        verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact)]
+        for name, x in arrays.items():
+            if isinstance(x, np.ndarray):
+                untouched = np.array_equal(self.arrays[name], after[name], equal_nan=x.dtype.kind == "f")
+                bound = tolerance(spec, case, dtype, after[name], None, self.exact or untouched)
+                verdicts.append(compare(x, after[name], bound, f"{name} after the call"))
+        return worst(verdicts)
+
+    def backward(self, algo=None) -> Verdict:
+        """Compiled backward, after compiled forward; algo as in forward."""
+        spec, case, dtype = self.spec, self.case, self.dtype
+        want = list(self.gradients.values())
+        with runtime.poisoned_memory():
+            _, ctx = spec.forward(ops, self.arguments(), case.options, **with_algo(algo))
+            got = list(spec.backward(ops, self.dy, ctx).values())
+        names = [f"d{name}" for name in spec.grads]
+        return compare_all(spec, case, dtype, names, got, want, self.gradient_magnitudes, self.exact)
+
+
+def verify_forward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:
+    """One forward pass against the reference; see Problem."""
+    return Problem(spec, case, dtype, kind, seed).forward(algo)
 
 
 def verify_backward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:
-    """Compiled backward, after compiled forward, against the float64 reference; arguments as in verify_forward."""
-    dtype = np.dtype(dtype)
-    arrays = spec.inputs(case, dtype, seed, kind)
-    outputs, ctx = spec.forward(reference, widen(arrays), case.options)
-    dy = spec.draw_dy(tuple(y.astype(dtype) for y in as_tuple(outputs)[: spec.outputs]), seed + 1, kind)
-    want = spec.backward(reference, widen(dy), ctx)
-    magnitudes = None
-    if spec.multilinear:
-        _, ctx = spec.forward(reference, widen(arrays, np.abs), case.options)
-        magnitudes = list(spec.backward(reference, widen(dy, np.abs), ctx).values())
-    with runtime.poisoned_memory():
-        _, ctx = spec.forward(ops, arrays, case.options, **with_algo(algo))
-        got = spec.backward(ops, dy, ctx)
-    exact = spec.exact and kind == "integer"
-    names = [f"d{name}" for name in spec.grads]
-    return compare_all(spec, case, dtype, names, list(got.values()), list(want.values()), magnitudes, exact)
+    """One backward pass against the reference; see Problem."""
+    return Problem(spec, case, dtype, kind, seed).backward(algo)
