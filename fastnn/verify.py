@@ -22,7 +22,7 @@ from fastnn.kernels import runtime
 from fastnn.registry import Case, OpSpec, as_tuple
 from fastnn.threads import num_threads
 
-__all__ = ["Problem", "Verdict", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
+__all__ = ["Problem", "Verdict", "agree", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
 
 
 class Verdict(NamedTuple):
@@ -138,6 +138,16 @@ def compare_all(spec, case, dtype, names, got, want, magnitudes=None, exact=Fals
         bound = tolerance(spec, case, dtype, w, None if magnitudes is None else magnitudes[i], exact)
         verdicts.append(compare(g, w, bound, name))
     return worst(verdicts)
+
+
+def agree(got, want, name: str = "y") -> Verdict:
+    """Do two implementations compute the same function? To half the digits of `want`'s dtype, relative to its largest
+    value: rounding differs with the order of sums and the algorithm, a wrong function by far more."""
+    got, want = np.asarray(got), np.asarray(want)
+    if want.dtype.kind != "f":
+        return compare(got, want, 0.0, name)
+    largest = np.abs(want[np.isfinite(want)]).max(initial=0)
+    return compare(got, want, float(np.finfo(want.dtype).eps) ** 0.5 * max(float(largest), 1e-30), name)
 
 
 def output_names(outputs):
