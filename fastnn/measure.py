@@ -82,16 +82,20 @@ def interleave(entries: Mapping[str, Entry], effort: Effort = THOROUGH, settle: 
 
 
 def best_rate(run: Callable[[int], float], seconds: float) -> float:
-    """The highest work per second of run(size), which returns the work it did, over timings of about 20 ms each."""
+    """The highest work per second of run(size), which returns the work it did.
+
+    The size grows until a run takes 20 ms, and further while that raises the rate: on a busy machine, waiting for a
+    thread to be scheduled can outlast any small run.
+    """
     size, best = 1, 0.0
     end = perf_counter() + seconds
     while True:
         start = perf_counter()
         work = run(size)
         elapsed = perf_counter() - start
-        best = max(best, work / elapsed)
-        if elapsed < 0.01:
+        if elapsed < 0.02 or work / elapsed > 1.25 * best:
             size *= 2
+        best = max(best, work / elapsed)
         if perf_counter() >= end:
             return best
 
@@ -100,7 +104,7 @@ def fma_peak(threads: int, dtype=np.float32, seconds: float = 0.25) -> float:
     """The arithmetic limit in FLOP/s: independent chains of fused multiply-adds in registers, each counted as two
     operations, on `threads` threads at the instruction-set level in use. The best of several runs in `seconds`."""
     bits = np.dtype(dtype).itemsize * 8
-    return best_rate(lambda size: runtime.fma_chain(4096 * size, threads, bits), seconds)
+    return best_rate(lambda size: runtime.fma_chain(size << 18, threads, bits), seconds)
 
 
 def memory_bandwidth(threads: int, nbytes: int = COPY_BYTES, seconds: float = 0.25) -> float:

@@ -30,10 +30,12 @@ class Verdict(NamedTuple):
 
     max_error: float
     """Largest absolute error of any result; infinite if one is NaN or infinite where it should not be."""
+    error: float
+    """The error that comes nearest to its bound, or exceeds it most."""
     bound: float
-    """The bound where the error comes nearest to it, or exceeds it most."""
+    """The bound on that error."""
     bound_ratio: float
-    """Largest error / bound; at most 1 if all is well."""
+    """error / bound; at most 1 if all is well."""
     ok: bool
     where: str
     """The result of that largest ratio, or what else is wrong: "dx[0, 2]: got 1.5, expected 1.25"."""
@@ -67,10 +69,10 @@ def widen(x, f=np.asarray):
 
 
 def failure(where: str) -> Verdict:
-    return Verdict(np.inf, 0.0, np.inf, False, where)
+    return Verdict(np.inf, np.inf, 0.0, np.inf, False, where)
 
 
-PERFECT = Verdict(0.0, 0.0, 0.0, True, "")
+PERFECT = Verdict(0.0, 0.0, 0.0, 0.0, True, "")
 
 
 def worst(verdicts) -> Verdict:
@@ -106,7 +108,7 @@ def compare(got, want, bound, name: str = "y") -> Verdict:
     i = np.unravel_index(np.argmax(ratio), ratio.shape)
     index = ", ".join(map(str, i))
     where = f"{name}[{index}]: got {got[i]!s}, expected {want[i]!s}" if not same[i] else name
-    return Verdict(float(error.max()), float(bound[i]), float(ratio[i]), bool(ratio[i] <= 1), where)
+    return Verdict(float(error.max()), float(error[i]), float(bound[i]), float(ratio[i]), bool(ratio[i] <= 1), where)
 
 
 def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False):

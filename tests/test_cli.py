@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fastnn.cli import main
 from fastnn.cli.contest import Row, copy_size
 from fastnn.cli.terminal import Column, Table, fit, si
 from fastnn.kernels import runtime
-from fastnn.measure import Effort, Entry, fma_peak, interleave, memory_bandwidth
+from fastnn.measure import Effort, Entry, best_rate, fma_peak, interleave, memory_bandwidth
 
 
 @pytest.fixture
@@ -146,6 +147,14 @@ def test_limits_grow_with_the_instruction_set_and_are_plausible():
     assert 1e8 < peak < 1e13
     assert fma_peak(1, np.float64, 0.05) < peak
     assert 1e8 < memory_bandwidth(1, 8 << 20, 0.05) < 1e13
+
+
+def test_best_rate_sees_past_a_fixed_delay():
+    def run(size):
+        time.sleep(0.025)
+        return size
+
+    assert best_rate(run, 0.3) > 4 / 0.025
 
 
 def test_interleave_takes_turns_and_leaves_out_what_is_too_slow():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import product
@@ -71,7 +72,12 @@ def load_peers(args, parser):
     return {name: PEERS[name]() for name in names}
 
 
-def header(args, effort, peers, threads):
+def load_average():
+    """Processes that ran or waited to, on average of the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def header(args, load, effort, peers, threads):
     """Lines that say what is measured, and how."""
     yield f"fastnn {__version__}, {runtime.get_isa()}, {args.dtype}, {runtime.COMPILER}; {cpu_model()}"
     blas = "limited" if find_spec("threadpoolctl") else "not limited (threadpoolctl is not installed)"
@@ -84,6 +90,8 @@ def header(args, effort, peers, threads):
             f"limits, {n} thread{'s' * (n > 1)}: {si(peak, 'FLOP/s')} multiply-add in registers, "
             f"{si(memory_limit(n, COPY_BYTES), 'B/s')} copy of {COPY_BYTES >> 20} MiB (a byte read for each written)"
         )
+    if load > 0.5:
+        yield colour(f"load average {load:.1f}: other processes distort times, those on several threads most", "yellow")
     yield f"times: medians of {effort.rounds} interleaved rounds; ratios: their time / fastnn's, above 1 is faster"
     yield "share: of the nearer limit, arithmetic or the copy of as many bytes as the call must move;"
     yield f"       of at least {SMALLEST_COPY >> 20} MiB; what a core's own cache serves can exceed 100 %"
@@ -131,13 +139,13 @@ def geometric_means(rows: list[Row], others):
         group = [row for row in rows if (row.direction, row.threads, row.algo) == (direction, n, "auto")]
         means = []
         for name in others:
-            logs = [log(row.ratio(name)) for row in group if name in row.others]
+            logs = [log(row.others[name] / row.seconds) for row in group if name in row.others]
             if logs:
                 means.append(f"×{name} {exp(sum(logs) / len(logs)):.2f} ({len(logs)} cases)")
         yield f"geometric mean, {direction}, {n} thread{'s' * (n > 1)}: {', '.join(means)}"
 
 
-def write_json(path, effort, peers, rows: list[Row], complaints, threads, args):
+def write_json(path, load, effort, peers, rows: list[Row], complaints, threads, args):
     """Everything a later comparison needs."""
     dtype = DTYPES[args.dtype]
     limits = {
@@ -146,6 +154,7 @@ def write_json(path, effort, peers, rows: list[Row], complaints, threads, args):
     }
     document = {
         "config": {name.strip(): fact for name, fact in config().items()},
+        "load average": load,
         "isa": runtime.get_isa(),
         "dtype": args.dtype,
         "threads": threads,
@@ -166,14 +175,15 @@ def write_plot(path, rows: list[Row], others):
     axes = figure.subplots()
     height = 0.8 / len(others)
     for i, name in enumerate(others):
-        bars = [(place + i * height, row.ratio(name)) for place, row in enumerate(rows) if name in row.others]
-        if bars:
-            axes.barh(*zip(*bars, strict=True), height=height, label=f"faster than {name}")
+        present = [(place, row) for place, row in enumerate(rows) if name in row.others]
+        axes.barh([place + i * height for place, _ in present], [row.ratio(name) or 0 for _, row in present], height,
+                  label=f"against {name}")  # fmt: skip
     labels = [" ".join(filter(None, (row.op, row.direction, row.case, "" if row.algo == "auto" else row.algo,
                                      f"{row.threads} thr"))) for row in rows]  # fmt: skip
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(rows))], labels, fontsize=7)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("time of the other / time of fastnn (right of 1: fastnn is faster)")
     axes.set_title(f"fastnn {__version__}, {runtime.get_isa()}, {cpu_model()}")
@@ -204,6 +214,7 @@ def run(args, parser) -> int:
 
     peers = load_peers(args, parser)
     others = ["numpy", *peers]
+    load = load_average()
     effort = QUICK if args.quick else THOROUGH
     dtype = DTYPES[args.dtype]
     rows: list[Row] = []
@@ -211,7 +222,7 @@ def run(args, parser) -> int:
     with forced(args.isa), Progress(len(problems)) as progress:
         progress.step("measuring the limits of this machine")
         progress.done = 0
-        for line in header(args, effort, peers, threads):
+        for line in header(args, load, effort, peers, threads):
             progress.print(line)
         table = table_of(problems, others)
         progress.print(f"\n{table.heading()}")
@@ -230,7 +241,7 @@ def run(args, parser) -> int:
         for line in geometric_means(rows, others):
             progress.print(line)
         if args.json:
-            write_json(args.json, effort, peers, rows, complaints, threads, args)
+            write_json(args.json, load, effort, peers, rows, complaints, threads, args)
         if args.plot:
             write_plot(args.plot, rows, others)
     if complaints:

@@ -41,7 +41,7 @@ def check_op(spec: OpSpec, isas) -> dict[tuple[str, str], Tally]:
     directions = ("forward", "backward") if spec.grads else ("forward",)
     tallies = {(direction, isa): Tally() for direction in directions for isa in isas}
     kinds = ("normal", "integer") if spec.exact else ("normal",)
-    declined = {(algo, isa): "no cases" for algo in spec.algos for isa in isas}
+    declined: dict[tuple[str | None, str], str] = {(algo, isa): "no cases" for algo in spec.algos for isa in isas}
     for case, (dtype_name, dtype), kind in product(spec.cases, DTYPES.items(), kinds):
         problem = Problem(spec, case, dtype, kind)
         for isa, algo in product(isas, (None, *spec.algos)):
@@ -103,7 +103,7 @@ def run(args, parser) -> int:
                 verdict = tally.verdict
                 runs += tally.runs
                 word = Cell("ok", "green") if verdict.ok else Cell("FAIL", "red")
-                numbers = [f"{verdict.max_error:.1e}", f"{verdict.bound:.1e}", f"{verdict.bound_ratio:.3f}"]
+                numbers = [f"{verdict.error:.1e}", f"{verdict.bound:.1e}", f"{verdict.bound_ratio:.3f}"]
                 progress.print(table.row([spec.name, direction, isa, str(tally.runs), *numbers, word, tally.what]))
                 if not verdict.ok:
                     failures.append(f"{spec.name} {direction} {isa}, {tally.what}: {verdict.where}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -55,9 +56,7 @@ def threads_of_all(n, peers):
         for peer in peers.values():
             stack.enter_context(peer.threads(n))
         if find_spec("threadpoolctl"):
-            from threadpoolctl import threadpool_limits
-
-            stack.enter_context(threadpool_limits(n, "blas"))
+            stack.enter_context(import_module("threadpoolctl").threadpool_limits(n, "blas"))
         yield
 
 
