@@ -187,7 +187,7 @@ def test_si(value, text):
 
 def test_table_aligns_and_cuts():
     table = Table([Column("name", 6), Column("n", 4, True)])
-    assert table.row(["longer name", "12"]) == "longe…    12"
+    assert table.row(["longer name", "12"]) == "lon…me    12"
     assert fit("abc", 3) == "abc"
 
 

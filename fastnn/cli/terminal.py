@@ -35,8 +35,11 @@ def si(value: float, unit: str) -> str:
 
 
 def fit(text: str, columns: int) -> str:
-    """Text cut to so many columns, with an ellipsis where it was cut."""
-    return text if len(text) <= columns else text[: max(columns - 1, 0)] + "…"
+    """Text in so many columns, cut in the middle if it must be: a case begins with its shapes and ends with options."""
+    if len(text) <= columns:
+        return text
+    tail = (columns - 1) // 2
+    return f"{text[: columns - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 class Column(NamedTuple):
