@@ -32,7 +32,7 @@ class Case(NamedTuple):
     label: str = ""
 
     def __str__(self):
-        shapes = " ".join(f"{name}{'x'.join(map(str, s))}" for name, s in self.shapes.items() if s is not None)
+        shapes = " ".join(f"{name}={'x'.join(map(str, s))}" for name, s in self.shapes.items() if s is not None)
         options = " ".join(f"{name}={value}" for name, value in self.options.items())
         return self.label or " ".join(filter(None, (shapes, options)))
 

@@ -57,8 +57,12 @@ def from_environment(name):
 
 
 def default_num_threads():
-    """FASTNN_NUM_THREADS, else OMP_NUM_THREADS, else one per available CPU."""
-    return from_environment("FASTNN_NUM_THREADS") or from_environment("OMP_NUM_THREADS") or available_cpus()
+    """(threads, where the number comes from): FASTNN_NUM_THREADS, else OMP_NUM_THREADS, else one per available CPU."""
+    for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
+        n = from_environment(name)
+        if n is not None:
+            return n, name
+    return available_cpus(), "CPUs available: affinity mask and control-group quota"
 
 
-set_num_threads(default_num_threads())
+set_num_threads(default_num_threads()[0])

@@ -2,8 +2,12 @@
 
 import os
 
+cimport numpy as cnp
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawFree
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset, strcpy
 from cython.parallel cimport prange
 
 cdef extern from "cpu.h" nogil:
@@ -29,8 +33,10 @@ cdef extern from *:
     #else
     #define FNN_IS_DEBUG 0
     #endif
-    #if defined(__VERSION__)
+    #if defined(__clang__)
     #define FNN_COMPILER __VERSION__
+    #elif defined(__GNUC__)
+    #define FNN_COMPILER "GCC " __VERSION__
     #else
     #define FNN_COMPILER "unknown"
     #endif
@@ -39,6 +45,8 @@ cdef extern from *:
     const int FNN_OPENMP
     const int FNN_IS_DEBUG
     const char *FNN_COMPILER
+
+cnp.import_array()
 
 OPENMP = FNN_OPENMP
 """Date of the OpenMP specification the kernels were compiled for (201511 = 4.5), 0 if they are serial."""
@@ -140,6 +148,8 @@ if hasattr(os, "register_at_fork"):
 
 # ---- scratch ----
 
+cdef bint poisoned = False
+
 cdef class Scratch:
     def __dealloc__(self):
         PyMem_RawFree(self.block)
@@ -150,8 +160,60 @@ cdef Scratch scratch(Py_ssize_t nbytes):
     s.block = PyMem_RawMalloc(nbytes + 64)
     if s.block == NULL:
         raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of scratch memory")
+    if poisoned:
+        memset(s.block, POISON, nbytes + 64)
     s.ptr = <char *>((<uintptr_t>s.block + 63) & ~<uintptr_t>63)
     return s
+
+# ---- poisoned memory, for tests ----
+
+# Every byte of fresh memory: NaN in float32 and float64, -1 in integers.
+cdef int POISON = 0xFF
+
+
+cdef void *poisoned_malloc(void *ctx, size_t n) noexcept nogil:
+    cdef void *p = malloc(n)
+    if p != NULL:
+        memset(p, POISON, n)
+    return p
+
+
+cdef void *plain_calloc(void *ctx, size_t n, size_t size) noexcept nogil:
+    return calloc(n, size)
+
+
+cdef void *plain_realloc(void *ctx, void *p, size_t n) noexcept nogil:
+    return realloc(p, n)
+
+
+cdef void plain_free(void *ctx, void *p, size_t n) noexcept nogil:
+    free(p)
+
+
+cdef cnp.PyDataMem_Handler poisoned_handler
+strcpy(poisoned_handler.name, "fastnn_poisoned")
+poisoned_handler.version = 1
+poisoned_handler.allocator.ctx = NULL
+poisoned_handler.allocator.malloc = poisoned_malloc
+poisoned_handler.allocator.calloc = plain_calloc
+poisoned_handler.allocator.realloc = plain_realloc
+poisoned_handler.allocator.free = plain_free
+poisoned_capsule = PyCapsule_New(&poisoned_handler, "mem_handler", NULL)
+
+
+class poisoned_memory:
+    """Context in which uninitialised NumPy arrays and scratch memory hold NaN, so that a result that was never
+    written, or that depends on what memory held before, shows."""
+
+    def __enter__(self):
+        global poisoned
+        self.before = poisoned, cnp.PyDataMem_SetHandler(poisoned_capsule)
+        poisoned = True
+
+    def __exit__(self, *exc):
+        global poisoned
+        poisoned, handler = self.before
+        cnp.PyDataMem_SetHandler(handler)
 
 # ---- the limits of the machine, for fastnn bench ----
 
@@ -166,3 +228,14 @@ def fma_chain(Py_ssize_t steps, int threads, int bits=32):
     if sink != sink:
         raise ArithmeticError("fma_chain gave NaN")
     return <double>steps * uk.fma_chain_flops * threads
+
+
+def stream_copy(cnp.ndarray src, cnp.ndarray dst, int threads):
+    """dst[:] = src for equal contiguous arrays, each thread its share; returns the bytes read and written."""
+    cdef const char *s = <const char *>cnp.PyArray_DATA(src)
+    cdef char *d = <char *>cnp.PyArray_DATA(dst)
+    cdef Py_ssize_t n = cnp.PyArray_NBYTES(src), first, i
+    for i in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+        first = n * i // threads
+        memcpy(d + first, s + first, n * (i + 1) // threads - first)
+    return 2. * n

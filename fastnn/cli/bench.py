@@ -1,0 +1,249 @@
+"""fastnn bench: every kernel against the NumPy reference and every installed peer."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from importlib.util import find_spec
+from itertools import product
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+
+from fastnn import __version__
+from fastnn.cli.contest import SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
+from fastnn.cli.peers import PEERS, installed
+from fastnn.cli.select import DTYPES, add_filter, comma_list, selected, thread_counts
+from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, si, width
+from fastnn.config import config, cpu_model
+from fastnn.kernels import runtime
+from fastnn.measure import COPY_BYTES, THOROUGH, Effort
+from fastnn.registry import Case, specs
+from fastnn.threads import get_num_threads
+from fastnn.verify import forced
+
+QUICK = Effort(rounds=3, least=0.002, budget=0.1)
+
+
+def read_shapes(path):
+    """[(spec, (cases))] of a shapes file: JSON, a list of {"op", "shapes", and optionally "options", "label"}."""
+    found: dict[str, list[Case]] = {}
+    for item in json.loads(Path(path).read_text(encoding="utf-8")):
+        if item["op"] not in specs():
+            raise ValueError(f"{path}: unknown operator {item['op']!r}")
+        shapes = {name: None if shape is None else tuple(shape) for name, shape in item["shapes"].items()}
+        found.setdefault(item["op"], []).append(Case(shapes, item.get("options", {}), item.get("label", "")))
+    return found
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="every kernel against the NumPy reference and installed peers",
+        description="Verify, then time, every kernel, the NumPy reference and the installed peers, in turn. Ratios "
+        "are their time over fastnn's: above 1, fastnn is faster.",
+    )
+    add_filter(parser)
+    parser.add_argument("--threads", type=thread_counts, metavar="N,N", help="numbers of threads (default: 1 and all)")
+    parser.add_argument("--backward", action="store_true", help="backward passes too")
+    parser.add_argument("--algos", action="store_true", help="a row for each algorithm that applies, too")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--isa", choices=runtime.supported_isas(), help="instruction-set level (default: the highest)")
+    parser.add_argument(
+        "--peers", type=comma_list, metavar="NAME,NAME", help=f"of {', '.join(PEERS)}; none (default: all installed)"
+    )
+    parser.add_argument("--shapes", metavar="FILE", help='JSON list of {"op", "shapes", "options", "label"} to time')
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter timings")
+    parser.add_argument("--json", metavar="FILE", help="write machine, limits and all rows")
+    parser.add_argument("--plot", metavar="FILE", help="write a bar chart of the ratios (needs matplotlib)")
+    parser.set_defaults(run=run)
+
+
+def load_peers(args, parser):
+    """The peers to measure against, by name."""
+    names = installed() if args.peers is None else [name for name in args.peers if name != "none"]
+    for name in names:
+        if name not in PEERS:
+            parser.error(f"--peers {name}: expected some of {', '.join(PEERS)}")
+        if name not in installed():
+            parser.error(f"--peers {name}: not installed")
+    return {name: PEERS[name]() for name in names}
+
+
+def load_average():
+    """Processes that ran or waited to, on average of the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def header(args, load, effort, peers, threads):
+    """Lines that say what is measured, and how."""
+    yield f"fastnn {__version__}, {runtime.get_isa()}, {args.dtype}, {runtime.COMPILER}; {cpu_model()}"
+    blas = "limited" if find_spec("threadpoolctl") else "not limited (threadpoolctl is not installed)"
+    yield f"numpy {np.__version__}: the reference in {args.dtype}, its BLAS {blas} to the same threads" + "".join(
+        f"; {name} {peer.version}" for name, peer in peers.items()
+    )
+    for n in threads:
+        peak = arithmetic_limit(n, runtime.get_isa(), DTYPES[args.dtype])
+        yield (
+            f"limits, {n} thread{'s' * (n > 1)}: {si(peak, 'FLOP/s')} multiply-add in registers, "
+            f"{si(memory_limit(n, COPY_BYTES), 'B/s')} copy of {COPY_BYTES >> 20} MiB (a byte read for each written)"
+        )
+    if load > 0.5:
+        yield colour(f"load average {load:.1f}: other processes distort times, those on several threads most", "yellow")
+    yield f"times: medians of {effort.rounds} interleaved rounds; ratios: their time / fastnn's, above 1 is faster"
+    yield "share: of the nearer limit, arithmetic or the copy of as many bytes as the call must move;"
+    yield f"       of at least {SMALLEST_COPY >> 20} MiB; what a core's own cache serves can exceed 100 %"
+    if args.backward:
+        for peer in peers.values():
+            yield f"backward: {peer.backward_means}"
+
+
+def ratio_cell(ratio):
+    if ratio is None:
+        return "–"
+    text = f"{ratio:.2f}" if ratio < 99.95 else f"{ratio:.0f}"
+    return Cell(text, "green" if ratio >= 1 else "red")
+
+
+def table_of(problems, others):
+    """The table's layout: wide enough for the names, the case taking what is left of the line."""
+    columns = [
+        Column("op", max(len(spec.name) for spec, *_ in problems)),
+        Column("direction", 9),
+        Column("", 0),
+        Column("thr", 3, True),
+        Column("time", 9, True),
+        Column("rate", 13, True),
+        Column("share", 6, True),
+        *(Column(f"×{name}", 6, True) for name in others),
+    ]
+    rest = sum(max(column.width, len(column.title)) + 2 for column in columns)
+    columns[2] = Column("case", max(20, width() - rest))
+    return Table(columns)
+
+
+def cells_of(row: Row, others):
+    """A row of that table."""
+    arithmetic = row.limit == "arithmetic"
+    rate = si((row.flops if arithmetic else row.bytes) / row.seconds, "FLOP/s" if arithmetic else "B/s")
+    case = row.case if row.algo == "auto" else f"{row.case} algo={row.algo}"
+    facts = [row.op, row.direction, case, str(row.threads), si(row.seconds, "s"), rate, f"{row.share:.0%}"]
+    return [*facts, *(ratio_cell(row.ratio(name)) for name in others)]
+
+
+def geometric_means(rows: list[Row], others):
+    """Lines with the mean ratios of the automatic choice, by direction and threads."""
+    for direction, n in dict.fromkeys((row.direction, row.threads) for row in rows):
+        group = [row for row in rows if (row.direction, row.threads, row.algo) == (direction, n, "auto")]
+        means = []
+        for name in others:
+            logs = [log(row.others[name] / row.seconds) for row in group if name in row.others]
+            if logs:
+                means.append(f"×{name} {exp(sum(logs) / len(logs)):.2f} ({len(logs)} cases)")
+        yield f"geometric mean, {direction}, {n} thread{'s' * (n > 1)}: {', '.join(means)}"
+
+
+def write_json(path, load, effort, peers, rows: list[Row], complaints, threads, args):
+    """Everything a later comparison needs."""
+    dtype = DTYPES[args.dtype]
+    limits = {
+        n: {"flops": arithmetic_limit(n, runtime.get_isa(), dtype), "bytes": memory_limit(n, COPY_BYTES)}
+        for n in threads
+    }
+    document = {
+        "config": {name.strip(): fact for name, fact in config().items()},
+        "load average": load,
+        "isa": runtime.get_isa(),
+        "dtype": args.dtype,
+        "threads": threads,
+        "peers": {"numpy": np.__version__, **{name: peer.version for name, peer in peers.items()}},
+        "effort": effort._asdict(),
+        "limits per second": limits,
+        "complaints": complaints,
+        "rows": [asdict(row) for row in rows],
+    }
+    Path(path).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def write_plot(path, rows: list[Row], others):
+    """Horizontal bars: how many times faster than each competitor, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 1.5 + 0.22 * len(rows) * (len(others) + 0.5)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(others)
+    for i, name in enumerate(others):
+        present = [(place, row) for place, row in enumerate(rows) if name in row.others]
+        axes.barh([place + i * height for place, _ in present], [row.ratio(name) or 0 for _, row in present], height,
+                  label=f"against {name}")  # fmt: skip
+    labels = [" ".join(filter(None, (row.op, row.direction, row.case, "" if row.algo == "auto" else row.algo,
+                                     f"{row.threads} thr"))) for row in rows]  # fmt: skip
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(rows))], labels, fontsize=7)
+    axes.set_xscale("log")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.margins(y=0.01)
+    axes.invert_yaxis()
+    axes.set_xlabel("time of the other / time of fastnn (right of 1: fastnn is faster)")
+    axes.set_title(f"fastnn {__version__}, {runtime.get_isa()}, {cpu_model()}")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def run(args, parser) -> int:
+    chosen = selected(args, parser)
+    cases = {spec.name: spec.bench for spec in chosen}
+    if args.shapes:
+        try:
+            cases = read_shapes(args.shapes)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            parser.error(f"--shapes {args.shapes}: {type(e).__name__}: {e}")
+    directions = ("forward", "backward") if args.backward else ("forward",)
+    threads = args.threads or sorted({1, get_num_threads()})
+    problems = [
+        (spec, direction, n, case)
+        for spec in chosen
+        for direction, n, case in product(directions, threads, cases.get(spec.name, ()))
+        if direction == "forward" or spec.grads
+    ]
+    if not problems:
+        parser.error("no case to time")
+    if args.plot and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install matplotlib")
+
+    peers = load_peers(args, parser)
+    others = ["numpy", *peers]
+    load = load_average()
+    effort = QUICK if args.quick else THOROUGH
+    dtype = DTYPES[args.dtype]
+    rows: list[Row] = []
+    complaints: list[str] = []
+    with forced(args.isa), Progress(len(problems)) as progress:
+        progress.step("measuring the limits of this machine")
+        progress.done = 0
+        for line in header(args, load, effort, peers, threads):
+            progress.print(line)
+        table = table_of(problems, others)
+        progress.print(f"\n{table.heading()}")
+        for spec, direction, n, case in problems:
+            progress.step(f"{spec.name} {direction} {case}")
+            with threads_of_all(n, peers):
+                algos = spec.algos if args.algos else ()
+                measured, wrong = measure_case(spec, case, direction, dtype, n, algos, peers, effort)
+            for row in measured:
+                progress.print(table.row(cells_of(row, others)))
+            for line in wrong:
+                progress.print(colour(line, "red"))
+            rows += measured
+            complaints += wrong
+        progress.print("")
+        for line in geometric_means(rows, others):
+            progress.print(line)
+        if args.json:
+            write_json(args.json, load, effort, peers, rows, complaints, threads, args)
+        if args.plot:
+            write_plot(args.plot, rows, others)
+    if complaints:
+        print(colour(f"{len(complaints)} results disagree with the reference", "red"))
+    return 1 if complaints else 0

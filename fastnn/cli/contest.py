@@ -1,0 +1,167 @@
+"""One case as a contest: kernels, the NumPy reference and peers, verified and then timed in turn."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+
+from fastnn import ops, reference
+from fastnn.kernels import runtime
+from fastnn.measure import COPY_BYTES, Entry, fma_peak, interleave, memory_bandwidth
+from fastnn.registry import Case, OpSpec, as_tuple
+from fastnn.threads import num_threads
+from fastnn.verify import agree, why_not
+
+# Each thread's arrays must leave its own L2, or a copy of them would not measure what lies behind.
+SMALLEST_COPY = 8 << 20
+# GNU OpenMP's threads spin for some milliseconds before they sleep.
+SETTLE = 0.01
+
+
+@dataclass
+class Row:
+    """One measurement; times in seconds a call."""
+
+    op: str
+    direction: str
+    case: str
+    algo: str
+    dtype: str
+    threads: int
+    seconds: float
+    flops: float
+    bytes: float
+    limit: str
+    """Which limit is nearer: "arithmetic" or "memory"."""
+    share: float
+    """Time the call would take at that limit / time it takes."""
+    others: dict[str, float] = field(default_factory=dict)
+    """Times of the reference ("numpy") and the peers."""
+
+    def ratio(self, other: str) -> float | None:
+        """How many times faster fastnn is; None if the other does not take part."""
+        return self.others[other] / self.seconds if other in self.others else None
+
+
+@contextmanager
+def threads_of_all(n, peers):
+    """Limit kernels, NumPy's BLAS (if threadpoolctl is installed) and peers to n threads."""
+    with ExitStack() as stack:
+        stack.enter_context(num_threads(n))
+        for peer in peers.values():
+            stack.enter_context(peer.threads(n))
+        if find_spec("threadpoolctl"):
+            stack.enter_context(import_module("threadpoolctl").threadpool_limits(n, "blas"))
+        yield
+
+
+@cache
+def arithmetic_limit(threads, isa, dtype):
+    """Measured FLOP/s."""
+    return fma_peak(threads, dtype)
+
+
+@cache
+def memory_limit(threads, nbytes):
+    """Measured bytes/s of a copy of so many bytes."""
+    return memory_bandwidth(threads, nbytes)
+
+
+def copy_size(nbytes):
+    """The copy that a call moving nbytes is held against: the next power of two, so that both come from the same
+    level of cache or memory."""
+    size = SMALLEST_COPY
+    while size < min(nbytes, COPY_BYTES):
+        size *= 2
+    return size
+
+
+def nearer_limit(work, threads, dtype):
+    """(name, seconds) of the limit that takes longer for the work."""
+    arithmetic = work.flops / arithmetic_limit(threads, runtime.get_isa(), dtype)
+    memory = work.bytes / memory_limit(threads, copy_size(work.bytes))
+    return ("arithmetic", arithmetic) if arithmetic > memory else ("memory", memory)
+
+
+def copies(arrays):
+    """Arguments of its own for each competitor: some operators update theirs in place."""
+    return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
+
+
+def call_of(module, spec, direction, arrays, options, dy):
+    """A call without arguments of `module`'s forward, or of its backward on a kept ctx."""
+    forward = partial(getattr(module, f"{spec.name}_forward"), **copies(arrays), **options)
+    if direction == "forward":
+        return partial(forward, keep=False)
+    _, ctx = forward()
+    return partial(getattr(module, f"{spec.name}_backward"), dy, ctx)
+
+
+def results_of(direction, result):
+    """The arrays that a call of ours or of the reference returned; gradients of absent arguments are left out."""
+    return [y for y in as_tuple(result[0] if direction == "forward" else result) if y is not None]
+
+
+def disagreement(got, want):
+    """What is wrong with results `got`, or an empty string. A peer may return fewer than `want`."""
+    for i, (g, w) in enumerate(zip(got, want, strict=False)):
+        verdict = agree(g, w, f"result {i}")
+        if not verdict:
+            return verdict.where
+    return ""
+
+
+def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, peers, effort):
+    """(rows, problems): verify, then time, one case; a row for each algorithm that applies, first the automatic one.
+
+    A competitor whose results disagree with the reference is not timed but named in `problems`.
+    """
+    arrays = spec.inputs(case, dtype)
+    dy = None
+    if direction == "backward":
+        dy = spec.draw_dy(spec.forward(reference, copies(arrays), case.options)[0])
+    entries = {"numpy": Entry(call_of(reference, spec, direction, arrays, case.options, dy))}
+    want = results_of(direction, entries["numpy"].call())
+    problems = []
+
+    def admit(name, make, results):
+        """Let a competitor take part if its results agree."""
+        try:
+            entry = make()
+            with entry.context():
+                wrong = disagreement(results(entry.call()), want)
+        except Exception as e:
+            wrong = f"raised {type(e).__name__}: {e}"
+        if wrong:
+            problems.append(f"{spec.name} {direction}, {case}: {name} is not timed: {wrong}")
+        else:
+            entries[name] = entry
+
+    ours = {"auto": "fastnn"}
+    ours |= {algo: f"algo={algo}" for algo in algos if why_not(spec, case, dtype, algo) is None}
+    for algo, name in ours.items():
+        options = dict(case.options) if algo == "auto" else {**case.options, "algo": algo}
+        call = partial(call_of, ops, spec, direction, arrays, options, dy)
+        admit(name, lambda call=call: Entry(call()), partial(results_of, direction))
+    for name, peer in peers.items():
+        if name in spec.peers:
+            make = partial(peer.entry, spec, direction, copies(arrays), case.options, dy)
+            admit(name, make, peer.arrays)
+
+    settle = SETTLE if threads > 1 and len(entries) > 2 else 0.0
+    times = interleave(entries, effort, settle)
+    others = {name: seconds for name, seconds in times.items() if name not in ours.values()}
+    work = ((spec.backward_work if direction == "backward" else None) or spec.work)(case, dtype.itemsize)
+    limit, seconds = nearer_limit(work, threads, dtype)
+    rows = [
+        Row(spec.name, direction, str(case), algo, dtype.name, threads, times[name], work.flops, work.bytes, limit,
+            seconds / times[name], others)
+        for algo, name in ours.items()
+        if name in times
+    ]  # fmt: skip
+    return rows, problems

@@ -1,0 +1,116 @@
+"""Timing of competing functions, and the limits of the machine that their times are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
+from statistics import median
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn.kernels import runtime
+
+__all__ = ["COPY_BYTES", "THOROUGH", "Effort", "Entry", "fma_peak", "interleave", "memory_bandwidth"]
+
+COPY_BYTES = 256 << 20
+"""Bytes that memory_bandwidth's two arrays take together: beyond every core's own caches and most shared ones."""
+
+
+class Entry(NamedTuple):
+    """A function to time, and the context it runs in."""
+
+    call: Callable[[], Any]
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+class Effort(NamedTuple):
+    """How thoroughly to time."""
+
+    rounds: int = 7
+    """Timings of each function; their median counts."""
+    least: float = 0.02
+    """Seconds that one timing takes at least; shorter calls are repeated."""
+    budget: float = 1.0
+    """Seconds after which a function takes part in no further round."""
+
+
+THOROUGH = Effort()
+
+
+def seconds_per_call(call: Callable[[], Any], n: int) -> float:
+    """Mean seconds of n calls."""
+    start = perf_counter()
+    for _ in repeat(None, n):
+        call()
+    return (perf_counter() - start) / n
+
+
+def warm_up(call: Callable[[], Any], seconds: float) -> float:
+    """Call for so long, at least once; returns the seconds of the last call."""
+    end = perf_counter() + seconds
+    while True:
+        last = seconds_per_call(call, 1)
+        if perf_counter() >= end:
+            return last
+
+
+def interleave(entries: Mapping[str, Entry], effort: Effort = THOROUGH, settle: float = 0.0) -> dict[str, float]:
+    """Median seconds per call of each entry, timed in turn: A B C, A B C, …, so that a drift of the machine hits all.
+
+    Before each timing the entry is called untimed, at least once and for `settle` seconds: the worker threads of
+    another OpenMP runtime spin for some milliseconds after their last call, and would be timed as a slow machine.
+    """
+    times: dict[str, list[float]] = {name: [] for name in entries}
+    spent = dict.fromkeys(entries, 0.0)
+    for _ in range(effort.rounds):
+        for name, entry in entries.items():
+            if spent[name] > effort.budget:
+                continue
+            start = perf_counter()
+            with entry.context():
+                once = warm_up(entry.call, settle)
+                if once > effort.budget:  # too slow to call twice
+                    times[name].append(once)
+                else:
+                    n = max(1, round(effort.least / max(once, 1e-7)))
+                    times[name].append(seconds_per_call(entry.call, n))
+            spent[name] += perf_counter() - start
+    return {name: median(values) for name, values in times.items()}
+
+
+def best_rate(run: Callable[[int], float], seconds: float) -> float:
+    """The highest work per second of run(size), which returns the work it did.
+
+    The size grows until a run takes 20 ms, and further while that raises the rate: on a busy machine, waiting for a
+    thread to be scheduled can outlast any small run.
+    """
+    size, best = 1, 0.0
+    end = perf_counter() + seconds
+    while True:
+        start = perf_counter()
+        work = run(size)
+        elapsed = perf_counter() - start
+        if elapsed < 0.02 or work / elapsed > 1.25 * best:
+            size *= 2
+        best = max(best, work / elapsed)
+        if perf_counter() >= end:
+            return best
+
+
+def fma_peak(threads: int, dtype=np.float32, seconds: float = 0.25) -> float:
+    """The arithmetic limit in FLOP/s: independent chains of fused multiply-adds in registers, each counted as two
+    operations, on `threads` threads at the instruction-set level in use. The best of several runs in `seconds`."""
+    bits = np.dtype(dtype).itemsize * 8
+    return best_rate(lambda size: runtime.fma_chain(size << 18, threads, bits), seconds)
+
+
+def memory_bandwidth(threads: int, nbytes: int = COPY_BYTES, seconds: float = 0.25) -> float:
+    """The memory limit in bytes/s: a copy between two arrays that take `nbytes` together, on `threads` threads; one
+    byte read for each byte written, both counted. (What the hardware reads of a line before it overwrites it is not.)
+    The best of several runs in `seconds`. Arrays that fit a shared cache are copied faster than the default ones."""
+    src = np.ones(nbytes // 2, np.uint8)
+    dst = np.zeros_like(src)
+    return best_rate(lambda n: sum(runtime.stream_copy(src, dst, threads) for _ in range(n)), seconds)
