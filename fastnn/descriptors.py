@@ -6,13 +6,27 @@ Descriptors are cached, so that a repeated call pays for its checks once.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import prod
 
 
 def hashable(value):
     """Lists as tuples, so that an option can be looked up in a cache."""
     return tuple(hashable(v) for v in value) if isinstance(value, list) else value
+
+
+def cached(function):
+    """lru_cache for a function of shapes and options, of which lists count as tuples."""
+    lookup = lru_cache(maxsize=1024)(function)
+
+    @wraps(function)
+    def call(*args, **options):
+        try:
+            return lookup(*args, **options)
+        except TypeError:  # an unhashable option, or a wrong one
+            return lookup(*map(hashable, args), **{name: hashable(value) for name, value in options.items()})
+
+    return call
 
 
 def pair(value, op, name, least):
@@ -98,8 +112,9 @@ def conv2d_padding(padding, r, s, stride, dilation):
     return tuple(int(v) for v in values)
 
 
-@lru_cache(maxsize=1024)
-def _conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups):
+@cached
+def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
+    """The descriptor of a convolution; ValueError or TypeError naming the argument if the arguments do not fit."""
     n, c, h, w = x_shape
     k, cg, r, s = w_shape
     stride = pair(stride, "conv2d", "stride", 1)
@@ -130,11 +145,3 @@ def _conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups):
     oh = (h + top + bottom - span_y) // stride[0] + 1
     ow = (w + left + right - span_x) // stride[1] + 1
     return Conv2dDesc(n, c, h, w, k, r, s, stride, padding, dilation, int(groups), oh, ow)
-
-
-def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
-    """The descriptor of a convolution; ValueError or TypeError naming the argument if the arguments do not fit."""
-    try:
-        return _conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups)
-    except TypeError:  # an unhashable option, or a wrong one
-        return _conv2d_desc(x_shape, w_shape, hashable(stride), hashable(padding), hashable(dilation), groups)

@@ -24,6 +24,15 @@ class Work(NamedTuple):
     bytes: float
 
 
+class Rounding(NamedTuple):
+    """Errors of an algorithm that does not add up the definition's terms."""
+
+    amplification: float
+    """Of rounding errors: the bound is so many eps of the largest magnitude, if that is more than depth gives."""
+    exact: bool
+    """Small integers still give exact results."""
+
+
 class Case(NamedTuple):
     """One problem: the shapes of the array arguments (None for an absent one) and the keyword options."""
 
@@ -83,6 +92,8 @@ class OpSpec:
     """How many leading outputs of forward have a gradient: backward's dy is one array, or a tuple of so many."""
     algos: tuple[str, ...] = ()
     """Values of the option `algo`, without "auto"."""
+    rounding: Mapping[str, Rounding] = field(default_factory=dict)
+    """Algorithms that round otherwise than the definition."""
     make: Callable[..., Arrays] = draw_arrays
     """(case, dtype, rng, kind) -> the array arguments, where drawing all independently will not do."""
     peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

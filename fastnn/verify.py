@@ -4,6 +4,7 @@ The truth is the reference in float64 on the very numbers the kernel gets. The b
 never tuned. With eps the machine epsilon of the kernel's dtype:
 
 - multilinear operators: (depth + 2) * eps * the reference on the inputs' absolute values, element by element;
+- algorithms with a `Rounding` of their own: amplification * eps * the largest of those values, if that is more;
 - all others: depth * eps * the largest |result|, for each output;
 - float64 kernels: twice that, because the reference rounds as well;
 - integer inputs to an operator that is `exact`, and integer outputs: no error at all.
@@ -111,15 +112,20 @@ def compare(got, want, bound, name: str = "y") -> Verdict:
     return Verdict(float(error.max()), float(error[i]), float(bound[i]), float(ratio[i]), bool(ratio[i] <= 1), where)
 
 
-def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False):
+def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False, algo=None):
     """Bound on the error of one output whose true value is `want`, an array.
 
-    magnitude: of a multilinear operator, the same output on the inputs' absolute values.
+    magnitude: of a multilinear operator, the same output on the inputs' absolute values. algo: what computed it.
     """
+    rounding = spec.rounding.get(algo)
+    if rounding is not None and not rounding.exact:
+        exact = False
     if exact or want is None or want.dtype.kind != "f":
         return 0.0
     info = np.finfo(dtype)
     slack = 2 if info.bits == 64 else 1
+    if magnitude is not None and rounding is not None:
+        return max(rounding.amplification, spec.depth(case) + 2) * float(info.eps) * magnitude.max(initial=0)
     if magnitude is not None:
         return slack * (spec.depth(case) + 2) * float(info.eps) * magnitude
     depth = spec.depth(case)
@@ -128,8 +134,8 @@ def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False
     return slack * depth * (float(info.eps) * largest + float(info.smallest_subnormal))
 
 
-def compare_all(spec, case, dtype, names, got, want, magnitudes=None, exact=False) -> Verdict:
-    """The worst of all outputs `names`, each within its tolerance and of the right dtype."""
+def compare_all(spec, case, dtype, names, got, want, magnitudes=None, exact=False, algo=None) -> Verdict:
+    """The worst of all outputs `names`, each within its tolerance and of the right dtype. algo: what computed them."""
     if len(got) != len(want):
         return failure(f"{len(got)} results, expected {len(want)}")
     verdicts = []
@@ -137,7 +143,7 @@ def compare_all(spec, case, dtype, names, got, want, magnitudes=None, exact=Fals
         if g is not None and g.dtype.kind == "f" and g.dtype != dtype:
             verdicts.append(failure(f"{name}: got dtype {g.dtype}, expected {dtype}"))
             continue
-        bound = tolerance(spec, case, dtype, w, None if magnitudes is None else magnitudes[i], exact)
+        bound = tolerance(spec, case, dtype, w, None if magnitudes is None else magnitudes[i], exact, algo)
         verdicts.append(compare(g, w, bound, name))
     return worst(verdicts)
 
@@ -158,6 +164,11 @@ def output_names(outputs):
 
 def with_algo(algo):
     return {} if algo is None else {"algo": algo}
+
+
+def algo_of(ctx):
+    """The algorithm that ran, of an operator that has several."""
+    return getattr(ctx, "algo", None)
 
 
 def why_not(spec: OpSpec, case: Case, dtype=np.float32, algo: str | None = None) -> str | None:
@@ -229,8 +240,9 @@ class Problem:
         magnitudes = None if self.magnitude is None else self.magnitude[1]
         arrays = self.arguments()
         with runtime.poisoned_memory():
-            got = as_tuple(spec.forward(ops, arrays, case.options, **with_algo(algo))[0])
-        verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact)]
+            got, ctx = spec.forward(ops, arrays, case.options, **with_algo(algo))
+        ran, got = algo_of(ctx), as_tuple(got)
+        verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact, ran)]
         for name, x in arrays.items():
             if isinstance(x, np.ndarray):
                 untouched = np.array_equal(self.arrays[name], after[name], equal_nan=x.dtype.kind == "f")
@@ -246,7 +258,7 @@ class Problem:
             _, ctx = spec.forward(ops, self.arguments(), case.options, **with_algo(algo))
             got = list(spec.backward(ops, self.dy, ctx).values())
         names = [f"d{name}" for name in spec.grads]
-        return compare_all(spec, case, dtype, names, got, want, self.gradient_magnitudes, self.exact)
+        return compare_all(spec, case, dtype, names, got, want, self.gradient_magnitudes, self.exact, algo_of(ctx))
 
 
 def verify_forward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:

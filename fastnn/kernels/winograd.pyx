@@ -26,6 +26,13 @@ cdef enum:
     MAX_PANEL = 32           # tiles of a panel at most
     MAX_PANELS = 32          # panels of a task at most
     TASK_BYTES = 1280 * 1024  # transformed tiles and products of a task
+    STAGGER = 80             # elements between the matrices of two points; see `staggered`
+
+
+cdef inline Py_ssize_t staggered(Py_ssize_t elements) noexcept nogil:
+    """Distance of the matrices of neighbouring points. Transforms write or read all points of a tile at once: an odd
+    number of cache lines more than a power of two keeps these (m + 2)^2 lines in different sets of the cache."""
+    return (elements + 1023) // 1024 * 1024 + STAGGER
 
 
 cdef struct Tiling:
@@ -38,7 +45,8 @@ cdef struct Tiling:
     Py_ssize_t oh, ow, y_row             # of the result in pixels
     Correlation tile                     # reads tiles: one "pixel" a tile
     Plan plan
-    Py_ssize_t lines_bytes, runs_bytes, v_bytes, m_bytes, tmp_bytes
+    Py_ssize_t filter_pitch, v_pitch, product_pitch        # between points, of filters, tiles and products
+    Py_ssize_t lines_bytes, runs_bytes, v_bytes, tmp_bytes
 
 
 cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const Py_ssize_t *taps, int nt,
@@ -66,9 +74,12 @@ cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const
               min(q.channels, <Py_ssize_t>SLAB_CHANNELS))
     t.lines_bytes = aligned(t.plan.task_lines * sizeof(Line))
     t.runs_bytes = aligned(t.panels * MAX_PANEL * (sizeof(fnn_run) + sizeof(fnn_tile_run)))
-    t.v_bytes = aligned(t.points * t.panels * q.channels * nr * es)
-    t.m_bytes = aligned(t.points * t.panels * q.filters * nr * es)
-    t.tmp_bytes = t.lines_bytes + t.runs_bytes + t.plan.slab_bytes + t.v_bytes + t.m_bytes
+    t.filter_pitch = staggered(q.channels * q.filters)
+    t.v_pitch = staggered(t.panels * q.channels * nr)
+    t.product_pitch = staggered(t.panels * q.filters * nr)
+    t.v_bytes = aligned(t.points * t.v_pitch * es)
+    t.tmp_bytes = (t.lines_bytes + t.runs_bytes + t.plan.slab_bytes + t.v_bytes
+                   + aligned(t.points * t.product_pitch * es))
 
 
 cdef void pack_filters(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t tile, const char *w, Py_ssize_t w_filter,
@@ -81,7 +92,7 @@ cdef void pack_filters(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t tile,
         k = c // K_BLOCK * K_BLOCK
         kb = min(<Py_ssize_t>K_BLOCK, channels - k)
         uk.winograd.filter(t.m, rows, w + (row * w_filter + c * w_channel) * es, w_filter, w_tap,
-                           packed + (k * filters + row * kb + (c - k) * rows) * es, channels * filters)
+                           packed + (k * filters + row * kb + (c - k) * rows) * es, t.filter_pitch)
 
 
 cdef void cut_panels(const fnn_ukernels *uk, const Tiling *t, const Line *lines, Py_ssize_t line, Py_ssize_t used,
@@ -118,7 +129,8 @@ cdef void winograd_task(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t grou
                         char *y, int flags, char *tmp) noexcept nogil:
     """Tiles [first, first + task_tiles) for the filters of register tiles [t0, t1)."""
     cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, channels = t.tile.channels, filters = t.tile.filters
-    cdef Py_ssize_t tiles = min(t.task_tiles, t.tiles - first), panels = ceil_div(tiles, nr), width, panel, x0, c, k, kb, block
+    cdef Py_ssize_t tiles = min(t.task_tiles, t.tiles - first), panels = ceil_div(tiles, nr)
+    cdef Py_ssize_t width, panel, x0, c, k, kb, block
     cdef Py_ssize_t line0 = first // t.tile_columns, line1 = ceil_div(first + tiles, t.tile_columns), c0, c1
     cdef Py_ssize_t row0 = tile_row(t0, tile_count(uk.gemm, filters), filters)
     cdef Py_ssize_t row1 = tile_row(t1, tile_count(uk.gemm, filters), filters), rows = row1 - row0
@@ -131,7 +143,9 @@ cdef void winograd_task(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t grou
     cdef Py_ssize_t counts[MAX_PANELS]
     x = x + group * channels * t.tile.h * t.tile.w * es
     y = y + group * filters * t.tile.y_filter * es
-    packed = packed + group * t.points * channels * filters * es
+    packed = packed + group * t.points * t.filter_pitch * es
+    if bias != NULL:
+        bias = bias + group * filters * es
     for block in range(ceil_div(channels, SLAB_CHANNELS)):
         c0 = block * SLAB_CHANNELS
         c1 = min(channels, c0 + SLAB_CHANNELS)
@@ -141,22 +155,21 @@ cdef void winograd_task(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t grou
         for panel in range(panels):
             for c in range(c0, c1):
                 uk.winograd.input(t.m, slab + (c - c0) * t.plan.channel_pitch * es, off, counts[panel],
-                                  runs + panel * MAX_PANEL, v + (panel * channels + c) * nr * es,
-                                  panels * channels * nr)
+                                  runs + panel * MAX_PANEL, v + (panel * channels + c) * nr * es, t.v_pitch)
     for x0 in range(t.points):
         for block in range(ceil_div(channels, K_BLOCK)):
             k = block * K_BLOCK
             kb = min(<Py_ssize_t>K_BLOCK, channels - k)
             for panel in range(panels):
-                multiply_panel(uk.gemm, t0, t1, filters, kb, packed + (x0 * channels + k) * filters * es,
-                               v + ((x0 * panels + panel) * channels + k) * nr * es, nr,
-                               products + ((x0 * panels + panel) * rows - row0) * nr * es, nr, nr, NULL,
+                multiply_panel(uk.gemm, t0, t1, filters, kb, packed + (x0 * t.filter_pitch + k * filters) * es,
+                               v + (x0 * t.v_pitch + (panel * channels + k) * nr) * es, nr,
+                               products + (x0 * t.product_pitch + (panel * rows - row0) * nr) * es, nr, nr, NULL,
                                FNN_ACCUMULATE if k > 0 else 0)
     for panel in range(panels):
         width = min(nr, tiles - panel * nr)
         for k in range(row0, row1):
-            uk.winograd.output(t.m, width, products + (panel * rows + k - row0) * nr * es, panels * rows * nr,
-                               bias + (group * filters + k) * es if bias != NULL else NULL, flags, counts[panel],
+            uk.winograd.output(t.m, width, products + (panel * rows + k - row0) * nr * es, t.product_pitch,
+                               bias + k * es if bias != NULL else NULL, flags, counts[panel],
                                places + panel * MAX_PANEL, y + k * t.tile.y_filter * es, t.y_row)
 
 
@@ -173,7 +186,7 @@ cdef int winograd(const fnn_ukernels *uk, const Correlation *q, int m, const cha
     # few tiles: share out the filters too
     splits = min(register_tiles, ceil_div(nt, task_count * q.groups))
     cdef Py_ssize_t table_bytes = aligned(t.tile.channels * t.points * sizeof(Py_ssize_t))
-    cdef Py_ssize_t packed_bytes = aligned(q.groups * t.points * q.channels * q.filters * es)
+    cdef Py_ssize_t packed_bytes = aligned(q.groups * t.points * t.filter_pitch * es)
     cdef Scratch memory = scratch(table_bytes + packed_bytes + nt * t.tmp_bytes)
     cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
     cdef char *packed = memory.ptr + table_bytes
@@ -182,7 +195,7 @@ cdef int winograd(const fnn_ukernels *uk, const Correlation *q, int m, const cha
         tap_offsets(&t.tile, &t.plan, off)
         for i in prange(q.groups * register_tiles, num_threads=nt, schedule="static"):
             pack_filters(uk, &t, i % register_tiles, w + i // register_tiles * w_group * es, w_filter, w_channel, w_tap,
-                         packed + i // register_tiles * t.points * q.channels * q.filters * es)
+                         packed + i // register_tiles * t.points * t.filter_pitch * es)
         for i in prange(q.groups * task_count * splits, num_threads=nt, schedule="dynamic"):
             winograd_task(uk, &t, i // (task_count * splits), i // splits % task_count * t.task_tiles,
                           register_tiles * (i % splits) // splits, register_tiles * (i % splits + 1) // splits, x,

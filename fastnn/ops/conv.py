@@ -1,11 +1,13 @@
 """Convolution and its parts (K1, K2)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import Conv2dDesc, conv2d_desc
+from fastnn.descriptors import Conv2dDesc, cached, conv2d_desc
 from fastnn.kernels import conv as kernels
+from fastnn.kernels import winograd
 from fastnn.ops._arrays import array, array_of_shape, empty_like
 
 __all__ = ["col2im", "conv2d_backward", "conv2d_forward", "im2col", "rot180"]
@@ -15,28 +17,62 @@ class Algorithm(NamedTuple):
     """A way to compute an operator."""
 
     name: str
-    supports: object
-    """desc -> None, or the reason why this algorithm cannot be used"""
+    declines: Callable
+    """(desc, dtype) -> None, or the reason why this algorithm cannot be used"""
+    pays: Callable
+    """desc -> whether it is expected to be faster than those behind it in the list"""
 
 
-# In order of preference: "auto" takes the first that applies.
+def winograd_declines(desc, dtype):
+    if dtype != np.float32:
+        return f"dtype is {dtype}; Winograd's rounding is for float32 only"
+    if (desc.r, desc.s) != (3, 3) or desc.stride != (1, 1) or desc.dilation != (1, 1):
+        kernel = f"a {desc.r} x {desc.s} kernel with stride {desc.stride} and dilation {desc.dilation}"
+        return f"it is for 3 x 3 kernels with stride and dilation 1, not for {kernel}"
+    if max(desc.w, desc.ow) > 2048:
+        return f"the image is {desc.w} pixels wide, more than 2048"
+    return None
+
+
+# In order of preference. docs/performance.md has the measurements behind the rules.
 CONV2D_ALGORITHMS = (
-    Algorithm("implicit", lambda desc: None),  # packs panels of the column matrix on the fly
-    Algorithm("im2col", lambda desc: None),  # stores the column matrix of a few rows; to compare with
+    Algorithm("winograd4", winograd_declines, lambda desc: winograd_pays(desc, 4)),
+    Algorithm("winograd2", winograd_declines, lambda desc: winograd_pays(desc, 2)),
+    Algorithm("implicit", lambda desc, dtype: None, lambda desc: True),
+    Algorithm("im2col", lambda desc, dtype: None, lambda desc: False),
 )
 
 
-def choose(op, algorithms, desc, algo):
-    """The first algorithm that supports desc, or the named one; ValueError with its reason if it does not."""
-    for name, supports in algorithms:
-        reason = supports(desc)
-        if algo == "auto" and reason is None:
-            return name
+def winograd_pays(desc, m):
+    """Transforms cost per channel and per filter; padding of the image to whole tiles and of the tiles to whole
+    panels costs products."""
+    channels, filters = desc.c // desc.groups, desc.k // desc.groups
+    tiles = desc.n * -(-desc.oh // m) * -(-desc.ow // m)
+    return min(channels, filters) >= 16 and tiles >= (64 if m == 4 else 128)
+
+
+def choose(op, algorithms, desc, dtype, algo):
+    """The name of the first algorithm that can be used and pays; or of the one named, ValueError if it declines."""
+    for name, declines, pays in algorithms:
+        reason = declines(desc, dtype)
         if algo == name:
             if reason is not None:
                 raise ValueError(f"{op}: algo={name!r} cannot be used here: {reason}")
             return name
-    raise ValueError(f"{op}: unknown algo {algo!r}, expected 'auto', {', '.join(repr(a.name) for a in algorithms)}")
+        if reason is None and (algo == "auto" or (algo == "exact" and not name.startswith("winograd"))) and pays(desc):
+            return name
+    names = ", ".join(repr(a.name) for a in algorithms)
+    raise ValueError(f"{op}: unknown algo {algo!r}, expected 'auto', 'exact', {names}")
+
+
+@cached
+def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo):
+    """(descriptor, algorithm) of a call."""
+    desc = conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups)
+    return desc, choose("conv2d", CONV2D_ALGORITHMS, desc, dtype, algo)
+
+
+TILE_SIZE = {"winograd4": 4, "winograd2": 2}
 
 
 class Conv2dCtx(NamedTuple):
@@ -55,19 +91,23 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     x: (N, C, H, W), float32 or float64. w: (K, C/groups, R, S). b: (K,) or None.
     stride, dilation: an integer or (vertical, horizontal). padding: an integer, a pair, (top, bottom, left, right),
     "same" or "valid". groups divides C and K; filters of a group see the channels of that group.
-    algo: "auto", or "implicit" (matrix product with a column matrix that is never stored) or "im2col" (stored for a
-    few rows at a time).
+    algo: "auto"; "exact", without Winograd's different rounding; or one of
+        "winograd4", "winograd2": minimal filtering F(4x4, 3x3) and F(2x2, 3x3), float32 and 3x3 kernels only;
+        "implicit": matrix product with a column matrix that is never stored;
+        "im2col": the same, stored for a few rows at a time.
     Returns (y, ctx) with y (N, K, OH, OW), OH = (H + top + bottom - dilation*(R-1) - 1) // stride + 1.
     """
     x = array(x, "conv2d", "x", 4, "(N, C, H, W)")
     w = array(w, "conv2d", "w", 4, "(K, C/groups, R, S)", x)
-    desc = conv2d_desc(x.shape, w.shape, stride, padding, dilation, groups)
+    desc, algo = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     if b is not None:
         b = array_of_shape(b, "conv2d", "b", (desc.k,), x)
-    algo = choose("conv2d", CONV2D_ALGORITHMS, desc, algo)
     y = np.empty(desc.y_shape, x.dtype)
     if desc.n:
-        kernels.conv2d_forward(x, w, b, y, desc, False, algo == "im2col")
+        if algo in TILE_SIZE:
+            winograd.conv2d_forward(x, w, b, y, desc, False, TILE_SIZE[algo])
+        else:
+            kernels.conv2d_forward(x, w, b, y, desc, False, algo == "im2col")
     return y, Conv2dCtx(desc, x, w, b is not None, algo) if keep else None
 
 
@@ -84,7 +124,10 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     if needs[0]:
         dx = empty_like(x)
         if desc.n:
-            kernels.conv2d_backward_data(dy, w, dx, desc)
+            if ctx.algo in TILE_SIZE:
+                winograd.conv2d_backward_data(dy, w, dx, desc, TILE_SIZE[ctx.algo])
+            else:
+                kernels.conv2d_backward_data(dy, w, dx, desc)
     if needs[1]:
         dw = empty_like(w)
         if desc.n:

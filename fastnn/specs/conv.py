@@ -1,7 +1,7 @@
 """Specs of convolution."""
 
 from fastnn.descriptors import conv2d_desc
-from fastnn.registry import Case, OpSpec, Work
+from fastnn.registry import Case, OpSpec, Rounding, Work
 
 
 def case(x, w, bias=True, label="", **options):
@@ -41,6 +41,10 @@ def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
     return torch.nn.functional.conv2d(x, w, b, stride, padding, dilation, groups)
 
 
+# Rounding of Winograd's F(m x m, 3 x 3): a result is A^T [(G g G^T) . (B^T d B)] A, so that an error in a product
+# enters it multiplied by at most the largest row sum of |A^T| (|G| 1) (|B^T| 1), squared for two dimensions: 48^2 for
+# m = 4, 8^2 for m = 2. Against the 9 terms of the definition that is the amplification below. (Barabasz et al.,
+# "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.)
 VGG16_BATCH_4 = tuple(
     layer(4, c, size, k, 3, padding=1, label=f"vgg16 {c}->{k} {size}x{size}")
     for c, size, k in [
@@ -82,7 +86,8 @@ SPECS = (
         backward_work=backward_work,
         depth=depth,
         multilinear=True,
-        algos=("implicit", "im2col"),
+        algos=("winograd4", "winograd2", "implicit", "im2col"),
+        rounding={"winograd4": Rounding(2304 / 9, False), "winograd2": Rounding(64 / 9, True)},
         peers={"torch": torch_conv2d},
     ),
 )
