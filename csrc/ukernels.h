@@ -43,6 +43,12 @@ typedef struct {
 } fnn_gemm_ukernels;
 
 /* ---- conv.c ---- */
+
+/* A row of result pixels: where the source of its first pixel, tap 0, lies; how many; where the first one goes. */
+typedef struct {
+    ptrdiff_t start, length, y;
+} fnn_line;
+
 typedef struct {
     /* dst[t] = src[first + t*step] for t < count, zero outside [0, w) */
     void (*gather_row)(const void *src, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step, ptrdiff_t count, void *dst);
@@ -50,6 +56,12 @@ typedef struct {
     void (*scatter_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step);
     /* dst[t*step] = src[t] for t < count */
     void (*put_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t step);
+    /* y[v] = bias[0] + sum over t < taps of w[t] * src[off[t] + v], v < n, ReLU */
+    void (*tap_row)(ptrdiff_t n, const void *src, ptrdiff_t taps, const ptrdiff_t *off, const void *w,
+                    const void *bias, int flags, void *y);
+    /* sums[t] += sum over lines and v < length of dy[line.y + v] * src[line.start + off[t] + v], t < taps */
+    void (*tap_sums)(ptrdiff_t nlines, const fnn_line *lines, const void *src, ptrdiff_t taps, const ptrdiff_t *off,
+                     const void *dy, void *sums);
 } fnn_conv_ukernels;
 
 /* ---- winograd.c, float32 only ---- */

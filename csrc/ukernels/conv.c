@@ -66,8 +66,96 @@ static void FN(put_row)(const void *src_, ptrdiff_t count, void *dst_, ptrdiff_t
             dst[t * step] = src[t];
 }
 
+/* One row of a correlation with one channel: y[v] = bias + sum_t w[t] src[off[t] + v]. Several vectors at a time share
+ * the broadcast weight and hide the latency of the additions. */
+FNN_INLINE void FN(tap_vectors)(const int vectors, const real *src, ptrdiff_t taps, const ptrdiff_t *off,
+                                const real *w, vec bias, int flags, real *y)
+{
+    vec acc[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++)
+        acc[i] = (vec){0};
+    for (ptrdiff_t t = 0; t < taps; t++) {
+        const real *s = src + off[t];
+        const vec wt = vset1(w[t]);
+#pragma GCC unroll 4
+        for (int i = 0; i < vectors; i++)
+            acc[i] += wt * vload(s + i * VL);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) {
+        const vec v = acc[i] + bias;
+        vstore(y + i * VL, flags & FNN_RELU ? vsel(v <= vset1(0), (vec){0}, v) : v);
+    }
+}
+
+static void FN(tap_row)(ptrdiff_t n, const void *src_, ptrdiff_t taps, const ptrdiff_t *off, const void *w_,
+                        const void *bias_, int flags, void *y_)
+{
+    const real *src = src_, *w = w_;
+    const vec bias = vset1(bias_ ? *(const real *)bias_ : 0);
+    real *y = y_;
+    ptrdiff_t v = 0;
+    for (; v + 4 * VL <= n; v += 4 * VL)
+        FN(tap_vectors)(4, src + v, taps, off, w, bias, flags, y + v);
+    for (; v + VL <= n; v += VL)
+        FN(tap_vectors)(1, src + v, taps, off, w, bias, flags, y + v);
+    if (v < n) {
+        vec acc = {0};
+        for (ptrdiff_t t = 0; t < taps; t++)
+            acc += vset1(w[t]) * vload_n(src + off[t] + v, n - v);
+        acc += bias;
+        vstore_n(y + v, flags & FNN_RELU ? vsel(acc <= vset1(0), (vec){0}, acc) : acc, n - v);
+    }
+}
+
+/* sums[t] += sum over the lines of sum_v dy[line.y + v] src[line.start + off[t] + v], for `taps` taps */
+FNN_INLINE void FN(tap_sums_n)(const int taps, ptrdiff_t nlines, const fnn_line *lines, const real *src,
+                               const ptrdiff_t *off, const real *dy, real *sums)
+{
+    vec acc[8];
+#pragma GCC unroll 8
+    for (int t = 0; t < taps; t++)
+        acc[t] = (vec){0};
+    for (ptrdiff_t l = 0; l < nlines; l++) {
+        const real *s = src + lines[l].start, *d = dy + lines[l].y;
+        const ptrdiff_t n = lines[l].length;
+        ptrdiff_t v = 0;
+        for (; v + VL <= n; v += VL) {
+            const vec dv = vload(d + v);
+#pragma GCC unroll 8
+            for (int t = 0; t < taps; t++)
+                acc[t] += dv * vload(s + off[t] + v);
+        }
+        if (v < n) {
+            const vec dv = vload_n(d + v, n - v);
+#pragma GCC unroll 8
+            for (int t = 0; t < taps; t++)
+                acc[t] += dv * vload_n(s + off[t] + v, n - v);
+        }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < taps; t++)
+        sums[t] += vsum(acc[t]);
+}
+
+static void FN(tap_sums)(ptrdiff_t nlines, const fnn_line *lines, const void *src, ptrdiff_t taps,
+                         const ptrdiff_t *off, const void *dy, void *sums_)
+{
+    real *sums = sums_;
+    ptrdiff_t t = 0;
+    for (; t + 8 <= taps; t += 8)
+        FN(tap_sums_n)(8, nlines, lines, src, off + t, dy, sums + t);
+    for (; t + 3 <= taps; t += 3)
+        FN(tap_sums_n)(3, nlines, lines, src, off + t, dy, sums + t);
+    for (; t < taps; t++)
+        FN(tap_sums_n)(1, nlines, lines, src, off + t, dy, sums + t);
+}
+
 static const fnn_conv_ukernels FN(conv_ukernels) = {
     .gather_row = FN(gather_row),
     .scatter_row = FN(scatter_row),
     .put_row = FN(put_row),
+    .tap_row = FN(tap_row),
+    .tap_sums = FN(tap_sums),
 };

@@ -1,5 +1,5 @@
 # How a convolution is described and cut; shared by the direct and the Winograd kernels.
-from fastnn.kernels.ukernels cimport fnn_ukernels
+from fastnn.kernels.ukernels cimport fnn_line, fnn_ukernels
 
 cdef struct Correlation:
     Py_ssize_t images, groups, channels, h, w         # the source; channels of a group
@@ -9,12 +9,6 @@ cdef struct Correlation:
     const Py_ssize_t *row_tap                         # source offsets, all >= 0
     const Py_ssize_t *col_tap
     Py_ssize_t y_image, y_filter, y_row, y_col        # strides of the result, in elements
-
-
-cdef struct Line:
-    Py_ssize_t start       # of the pixels' run, relative to the offset of a (channel, tap)
-    Py_ssize_t length
-    Py_ssize_t y           # offset of the first pixel in the result
 
 
 cdef struct Plan:
@@ -42,7 +36,13 @@ cdef void plan_task(const fnn_ukernels *uk, const Correlation *q, Plan *p, Py_ss
 cdef void tap_offsets(const Correlation *q, const Plan *p, Py_ssize_t *off) noexcept nogil
 cdef Py_ssize_t make_lines(const fnn_ukernels *uk, const Correlation *q, const Plan *p, Py_ssize_t first,
                            Py_ssize_t last, Py_ssize_t c0, Py_ssize_t c1, const char *x, char *slab,
-                           Line *lines) noexcept nogil
+                           fnn_line *lines) noexcept nogil
 
 cdef Py_ssize_t tap_table_bytes(desc) except -1
 cdef int forward_correlation(Correlation *q, desc, Py_ssize_t *table) except -1
+
+# One correlation with rotated kernels for every residue of the input position modulo the stride: the input's gradient.
+# Sets up residue (y0, x0) in q and w_tap; False if no tap meets it. table: input_table_bytes(desc).
+cdef Py_ssize_t input_table_bytes(desc) except -1
+cdef bint input_correlation(Correlation *q, desc, Py_ssize_t y0, Py_ssize_t x0, Py_ssize_t *table,
+                            Py_ssize_t **w_tap) except -1

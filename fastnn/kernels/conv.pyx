@@ -16,7 +16,7 @@ from libc.string cimport memset
 
 from fastnn.kernels.gemm cimport multiply_panel, pack_tiles, tile_count, tile_row
 from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_run, fnn_ukernels
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_line, fnn_run, fnn_ukernels
 
 cnp.import_array()
 
@@ -84,7 +84,7 @@ cdef void tap_offsets(const Correlation *q, const Plan *p, Py_ssize_t *off) noex
 
 cdef Py_ssize_t make_lines(const fnn_ukernels *uk, const Correlation *q, const Plan *p, Py_ssize_t first,
                            Py_ssize_t last, Py_ssize_t c0, Py_ssize_t c1, const char *x, char *slab,
-                           Line *lines) noexcept nogil:
+                           fnn_line *lines) noexcept nogil:
     """Lines [first, last) of the result; copies the source rows of channels [c0, c1) they need into the slab
     (slab == NULL: lines only). x: the group's first channel. Returns the number of pixels."""
     cdef Py_ssize_t line, stop, image, u, segment, row = 0, pixels = 0, i
@@ -145,7 +145,7 @@ cdef void fill_slab(const fnn_ukernels *uk, const Correlation *q, const Plan *p,
 # ---- forward, and the gradient of the input ----
 
 
-cdef void multiply_lines(const fnn_ukernels *uk, const Correlation *q, const Line *lines, Py_ssize_t pixels,
+cdef void multiply_lines(const fnn_ukernels *uk, const Correlation *q, const fnn_line *lines, Py_ssize_t pixels,
                          Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t kb, const char *packed, const char *src,
                          const Py_ssize_t *off, bint slack, char *y, const char *bias, int flags, char *panel,
                          char *tile) noexcept nogil:
@@ -199,8 +199,8 @@ cdef void correlate_task(const fnn_ukernels *uk, const Correlation *q, const Pla
                          char *tmp) noexcept nogil:
     cdef Py_ssize_t es = uk.gemm.itemsize, nr = uk.gemm.nr, taps = q.row_taps * q.col_taps
     cdef Py_ssize_t first = line_task * p.task_lines, last = min(p.lines, first + p.task_lines)
-    cdef Line *lines = <Line *>tmp
-    cdef char *panel = tmp + aligned(p.task_lines * sizeof(Line))
+    cdef fnn_line *lines = <fnn_line *>tmp
+    cdef char *panel = tmp + aligned(p.task_lines * sizeof(fnn_line))
     cdef char *tile = panel + aligned((K_BLOCK * nr + nr) * es)
     cdef char *slab = tile + aligned(q.filters * nr * es)
     cdef char *columns = slab + p.slab_bytes
@@ -232,7 +232,7 @@ cdef void correlate_task(const fnn_ukernels *uk, const Correlation *q, const Pla
         k = k + kb
 
 
-cdef const char *write_columns(const fnn_ukernels *uk, const Line *lines, Py_ssize_t n, Py_ssize_t pixels,
+cdef const char *write_columns(const fnn_ukernels *uk, const fnn_line *lines, Py_ssize_t n, Py_ssize_t pixels,
                                Py_ssize_t kb, const char *src, const Py_ssize_t *off, bint slack,
                                char *columns) noexcept nogil:
     """Explicit im2col of a task: columns holds kb row offsets, then the runs, then the (kb, pixels) matrix returned."""
@@ -270,7 +270,7 @@ cdef int correlate(const fnn_ukernels *uk, const Correlation *q, const char *x, 
     line_tasks = ceil_div(p.lines, p.task_lines)
     tile_tasks = min(tiles, ceil_div(nt, line_tasks * q.groups))
     tasks = q.groups * line_tasks * tile_tasks
-    tmp_bytes = (aligned(p.task_lines * sizeof(Line)) + aligned((K_BLOCK * nr + nr) * es)
+    tmp_bytes = (aligned(p.task_lines * sizeof(fnn_line)) + aligned((K_BLOCK * nr + nr) * es)
                  + aligned(q.filters * nr * es) + p.slab_bytes)
     if explicit:
         tmp_bytes += aligned(K_BLOCK * sizeof(Py_ssize_t) + p.task_lines * sizeof(fnn_run))
@@ -364,44 +364,56 @@ cdef Py_ssize_t residue_taps(Py_ssize_t at, Py_ssize_t taps, Py_ssize_t stride, 
     return n
 
 
+cdef Py_ssize_t input_table_bytes(desc) except -1:
+    return (2 * (desc.r + desc.s) + desc.r * desc.s) * sizeof(Py_ssize_t)
+
+
+cdef bint input_correlation(Correlation *q, desc, Py_ssize_t y0, Py_ssize_t x0, Py_ssize_t *table,
+                            Py_ssize_t **w_tap) except -1:
+    cdef Py_ssize_t height = desc.h, width = desc.w, r = desc.r, s = desc.s, stride_y, stride_x, dilation_y, dilation_x
+    cdef Py_ssize_t *row_tap = table
+    cdef Py_ssize_t *row_index = row_tap + r
+    cdef Py_ssize_t *col_tap = row_index + r
+    cdef Py_ssize_t *col_index = col_tap + s
+    cdef Py_ssize_t i, j
+    stride_y, stride_x = desc.stride
+    dilation_y, dilation_x = desc.dilation
+    if y0 >= height or x0 >= width:
+        return False
+    q.images, q.groups, q.channels, q.filters = desc.n, desc.groups, desc.k // desc.groups, desc.c // desc.groups
+    q.h, q.w = desc.oh, desc.ow
+    q.oh, q.ow = ceil_div(height - y0, stride_y), ceil_div(width - x0, stride_x)
+    q.sy = q.sx = 1
+    q.y_filter = height * width
+    q.y_image = q.groups * q.filters * q.y_filter
+    q.y_row, q.y_col = stride_y * width, stride_x
+    q.row_tap, q.col_tap = row_tap, col_tap
+    q.row_taps = residue_taps(y0 + <Py_ssize_t>desc.padding[0], r, stride_y, dilation_y, row_tap, row_index, &q.top)
+    q.col_taps = residue_taps(x0 + <Py_ssize_t>desc.padding[2], s, stride_x, dilation_x, col_tap, col_index, &q.left)
+    w_tap[0] = col_index + s
+    for i in range(q.row_taps):
+        for j in range(q.col_taps):
+            w_tap[0][i * q.col_taps + j] = row_index[i] * s + col_index[j]
+    flatten_pointwise(q)
+    return q.row_taps > 0 and q.col_taps > 0
+
+
 def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc):
     """dx = dy, dilated with zeros by the stride, fully correlated with w rotated by 180 degrees."""
     cdef const fnn_ukernels *uk = table_of(dy)
     cdef Correlation q
-    cdef Py_ssize_t es = uk.gemm.itemsize, height = desc.h, width = desc.w, r = desc.r, s = desc.s
-    cdef Py_ssize_t stride_y, stride_x, dilation_y, dilation_x, pad_top = desc.padding[0], pad_left = desc.padding[2]
-    cdef Py_ssize_t i, j, y0, x0
-    stride_y, stride_x = desc.stride
-    dilation_y, dilation_x = desc.dilation
-    q.images, q.groups, q.channels, q.filters = desc.n, desc.groups, desc.k // desc.groups, desc.c // desc.groups
-    q.sy = q.sx = 1
-    q.y_filter = height * width
-    q.y_image = q.groups * q.filters * q.y_filter
-    cdef Scratch memory = scratch((2 * (r + s) + r * s) * sizeof(Py_ssize_t))
-    cdef Py_ssize_t *row_tap = <Py_ssize_t *>memory.ptr
-    cdef Py_ssize_t *row_index = row_tap + r
-    cdef Py_ssize_t *col_tap = row_index + r
-    cdef Py_ssize_t *col_index = col_tap + s
-    cdef Py_ssize_t *w_tap = col_index + s
-    q.row_tap, q.col_tap = row_tap, col_tap
+    cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, taps = desc.r * desc.s, stride_y, stride_x, y0, x0
+    cdef Py_ssize_t *w_tap
+    cdef Scratch memory = scratch(input_table_bytes(desc))
     cdef char *out = <char *>cnp.PyArray_DATA(dx)
+    stride_y, stride_x = desc.stride
     if stride_y > 1 or stride_x > 1:      # residues that no tap meets stay zero
         memset(out, 0, cnp.PyArray_NBYTES(dx))
-    for y0 in range(min(stride_y, height)):
-        for x0 in range(min(stride_x, width)):
-            q.h, q.w = desc.oh, desc.ow
-            q.oh, q.ow = ceil_div(height - y0, stride_y), ceil_div(width - x0, stride_x)
-            q.y_row, q.y_col = stride_y * width, stride_x
-            q.row_taps = residue_taps(y0 + pad_top, r, stride_y, dilation_y, row_tap, row_index, &q.top)
-            q.col_taps = residue_taps(x0 + pad_left, s, stride_x, dilation_x, col_tap, col_index, &q.left)
-            if q.row_taps == 0 or q.col_taps == 0:
-                continue
-            for i in range(q.row_taps):
-                for j in range(q.col_taps):
-                    w_tap[i * q.col_taps + j] = row_index[i] * s + col_index[j]
-            flatten_pointwise(&q)
-            correlate(uk, &q, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), r * s, q.filters * r * s,
-                      w_tap, q.channels * q.filters * r * s, NULL, out + (y0 * width + x0) * es, 0, False)
+    for y0 in range(stride_y):
+        for x0 in range(stride_x):
+            if input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
+                correlate(uk, &q, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), taps, q.filters * taps,
+                          w_tap, q.channels * q.filters * taps, NULL, out + (y0 * width + x0) * es, 0, False)
 
 
 # ---- the gradient of the weights ----
@@ -413,8 +425,8 @@ cdef void weight_task(const fnn_ukernels *uk, const Correlation *q, const Plan *
     """dw[filters][k : k + DW_ROWS] of a group, summed over lines [first, last)."""
     cdef Py_ssize_t es = uk.gemm.itemsize, taps = q.row_taps * q.col_taps, kb = min(<Py_ssize_t>DW_ROWS, p.depth - k)
     cdef Py_ssize_t c0 = k // taps, c1 = (k + kb - 1) // taps + 1, line, stop, pixels, i, ldy, plane = q.oh * q.ow
-    cdef Line *lines = <Line *>tmp
-    cdef fnn_run *runs = <fnn_run *>(tmp + aligned(p.task_lines * sizeof(Line)))
+    cdef fnn_line *lines = <fnn_line *>tmp
+    cdef fnn_run *runs = <fnn_run *>(tmp + aligned(p.task_lines * sizeof(fnn_line)))
     cdef Py_ssize_t *dy_off = <Py_ssize_t *>(<char *>runs + aligned(p.task_lines * sizeof(fnn_run)))
     cdef char *slab = <char *>dy_off + aligned(q.filters * sizeof(Py_ssize_t))
     cdef char *columns = slab + p.slab_bytes
@@ -465,7 +477,7 @@ def conv2d_backward_weight(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, desc):
     cdef Py_ssize_t part_lines = ceil_div(steps, parts) * p.task_lines
     parts = ceil_div(p.lines, part_lines)
     cdef Py_ssize_t tasks = q.groups * row_tasks * parts, size = q.groups * q.filters * p.depth
-    cdef Py_ssize_t tmp_bytes = (aligned(p.task_lines * sizeof(Line)) + aligned(p.task_lines * sizeof(fnn_run))
+    cdef Py_ssize_t tmp_bytes = (aligned(p.task_lines * sizeof(fnn_line)) + aligned(p.task_lines * sizeof(fnn_run))
                                  + aligned(q.filters * sizeof(Py_ssize_t)) + p.slab_bytes
                                  + aligned((DW_ROWS * p.task_pixels + uk.gemm.nr) * es)
                                  + aligned((q.filters * p.task_pixels + uk.gemm.nr) * es))

@@ -29,12 +29,21 @@ cdef extern from "ukernels.h" nogil:
         int fma_chain_flops
 
     # ---- conv.c ----
+    ctypedef struct fnn_line:
+        Py_ssize_t start
+        Py_ssize_t length
+        Py_ssize_t y
+
     ctypedef struct fnn_conv_ukernels:
         void (*gather_row)(const void *src, Py_ssize_t w, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
                            void *dst) noexcept nogil
         void (*scatter_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t w, Py_ssize_t first,
                             Py_ssize_t step) noexcept nogil
         void (*put_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t step) noexcept nogil
+        void (*tap_row)(Py_ssize_t n, const void *src, Py_ssize_t taps, const Py_ssize_t *off, const void *w,
+                        const void *bias, int flags, void *y) noexcept nogil
+        void (*tap_sums)(Py_ssize_t nlines, const fnn_line *lines, const void *src, Py_ssize_t taps,
+                         const Py_ssize_t *off, const void *dy, void *sums) noexcept nogil
 
     # ---- winograd.c ----
     ctypedef struct fnn_tile_run:

@@ -11,12 +11,12 @@ cimport numpy as cnp
 from cython.parallel cimport prange, threadid
 
 from fastnn.kernels.conv cimport (
-    Correlation, Line, Plan, aligned, ceil_div, forward_correlation, make_lines, plan_lines, plan_task,
-    tap_offsets, tap_table_bytes,
+    Correlation, Plan, aligned, ceil_div, forward_correlation, input_correlation, input_table_bytes, make_lines,
+    plan_lines, plan_task, tap_offsets, tap_table_bytes,
 )
 from fastnn.kernels.gemm cimport multiply_panel, tile_count, tile_row
 from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_run, fnn_tile_run, fnn_ukernels
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_line, fnn_run, fnn_tile_run, fnn_ukernels
 
 cnp.import_array()
 
@@ -72,7 +72,7 @@ cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const
     t.panels = t.task_tiles // nr
     plan_task(uk, &t.tile, &t.plan, (t.task_tiles - 1) // t.tile_columns + 2,
               min(q.channels, <Py_ssize_t>SLAB_CHANNELS))
-    t.lines_bytes = aligned(t.plan.task_lines * sizeof(Line))
+    t.lines_bytes = aligned(t.plan.task_lines * sizeof(fnn_line))
     t.runs_bytes = aligned(t.panels * MAX_PANEL * (sizeof(fnn_run) + sizeof(fnn_tile_run)))
     t.filter_pitch = staggered(q.channels * q.filters)
     t.v_pitch = staggered(t.panels * q.channels * nr)
@@ -95,7 +95,7 @@ cdef void pack_filters(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t tile,
                            packed + (k * filters + row * kb + (c - k) * rows) * es, t.filter_pitch)
 
 
-cdef void cut_panels(const fnn_ukernels *uk, const Tiling *t, const Line *lines, Py_ssize_t line, Py_ssize_t used,
+cdef void cut_panels(const fnn_ukernels *uk, const Tiling *t, const fnn_line *lines, Py_ssize_t line, Py_ssize_t used,
                      Py_ssize_t tiles, fnn_run *runs, fnn_tile_run *places, Py_ssize_t *counts) noexcept nogil:
     """The runs of every panel, MAX_PANEL entries apart, and their number; from tile `used` of line `line` on, which
     is the first of `lines`."""
@@ -134,7 +134,7 @@ cdef void winograd_task(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t grou
     cdef Py_ssize_t line0 = first // t.tile_columns, line1 = ceil_div(first + tiles, t.tile_columns), c0, c1
     cdef Py_ssize_t row0 = tile_row(t0, tile_count(uk.gemm, filters), filters)
     cdef Py_ssize_t row1 = tile_row(t1, tile_count(uk.gemm, filters), filters), rows = row1 - row0
-    cdef Line *lines = <Line *>tmp
+    cdef fnn_line *lines = <fnn_line *>tmp
     cdef fnn_run *runs = <fnn_run *>(tmp + t.lines_bytes)
     cdef fnn_tile_run *places = <fnn_tile_run *>(runs + t.panels * MAX_PANEL)
     cdef char *slab = tmp + t.lines_bytes + t.runs_bytes
@@ -217,12 +217,8 @@ def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint re
 def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, int m):
     """conv.conv2d_backward_data by F(m x m, 3 x 3)."""
     cdef Correlation q
-    cdef Py_ssize_t[9] taps = [8, 7, 6, 5, 4, 3, 2, 1, 0]       # rot180
-    q.images, q.groups, q.channels, q.filters = desc.n, desc.groups, desc.k // desc.groups, desc.c // desc.groups
-    q.h, q.w, q.oh, q.ow = desc.oh, desc.ow, desc.h, desc.w
-    q.top, q.left = desc.padding[0] - 2, desc.padding[2] - 2
-    q.y_filter = q.oh * q.ow
-    q.y_image = q.groups * q.filters * q.y_filter
-    q.y_row, q.y_col = q.ow, 1
-    winograd(table_of(dy), &q, m, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, taps,
+    cdef Py_ssize_t *w_tap
+    cdef Scratch memory = scratch(input_table_bytes(desc))
+    input_correlation(&q, desc, 0, 0, <Py_ssize_t *>memory.ptr, &w_tap)
+    winograd(table_of(dy), &q, m, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, w_tap,
              q.channels * q.filters * 9, NULL, <char *>cnp.PyArray_DATA(dx), 0)

@@ -1,26 +1,43 @@
 """Convolution and its parts (K1, K2)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from fastnn.descriptors import Conv2dDesc, cached, conv2d_desc
-from fastnn.kernels import conv as kernels
-from fastnn.kernels import winograd
+from fastnn.kernels import conv as direct
+from fastnn.kernels import depthwise, winograd
 from fastnn.ops._arrays import array, array_of_shape, empty_like
 
 __all__ = ["col2im", "conv2d_backward", "conv2d_forward", "im2col", "rot180"]
 
 
 class Algorithm(NamedTuple):
-    """A way to compute an operator."""
+    """A way to compute a convolution and its gradients."""
 
     name: str
     declines: Callable
     """(desc, dtype) -> None, or the reason why this algorithm cannot be used"""
     pays: Callable
     """desc -> whether it is expected to be faster than those behind it in the list"""
+    forward: Callable
+    """(x, w, b, y, desc, relu)"""
+    backward_data: Callable
+    """(dy, w, dx, desc)"""
+    backward_weight: Callable
+    """(x, dy, dw, desc)"""
+
+
+def never_declines(desc, dtype):
+    return None
+
+
+def depthwise_declines(desc, dtype):
+    if desc.groups != desc.c or desc.groups != desc.k:
+        return f"{desc.c} channels and {desc.k} filters in {desc.groups} groups; it is for one of each in every group"
+    return None
 
 
 def winograd_declines(desc, dtype):
@@ -34,15 +51,6 @@ def winograd_declines(desc, dtype):
     return None
 
 
-# In order of preference. docs/performance.md has the measurements behind the rules.
-CONV2D_ALGORITHMS = (
-    Algorithm("winograd4", winograd_declines, lambda desc: winograd_pays(desc, 4)),
-    Algorithm("winograd2", winograd_declines, lambda desc: winograd_pays(desc, 2)),
-    Algorithm("implicit", lambda desc, dtype: None, lambda desc: True),
-    Algorithm("im2col", lambda desc, dtype: None, lambda desc: False),
-)
-
-
 def winograd_pays(desc, m):
     """Transforms cost per channel and per filter; padding of the image to whole tiles and of the tiles to whole
     panels costs products."""
@@ -51,16 +59,37 @@ def winograd_pays(desc, m):
     return min(channels, filters) >= 16 and tiles >= (64 if m == 4 else 128)
 
 
+# In order of preference. docs/performance.md has the measurements behind the rules.
+CONV2D_ALGORITHMS = (
+    Algorithm("depthwise", depthwise_declines, lambda desc: True, depthwise.conv2d_forward,
+              depthwise.conv2d_backward_data, depthwise.conv2d_backward_weight),
+    Algorithm("winograd4", winograd_declines, lambda desc: winograd_pays(desc, 4),
+              partial(winograd.conv2d_forward, m=4), partial(winograd.conv2d_backward_data, m=4),
+              direct.conv2d_backward_weight),
+    Algorithm("winograd2", winograd_declines, lambda desc: winograd_pays(desc, 2),
+              partial(winograd.conv2d_forward, m=2), partial(winograd.conv2d_backward_data, m=2),
+              direct.conv2d_backward_weight),
+    Algorithm("implicit", never_declines, lambda desc: True,
+              partial(direct.conv2d_forward, explicit=False), direct.conv2d_backward_data,
+              direct.conv2d_backward_weight),
+    Algorithm("im2col", never_declines, lambda desc: False,
+              partial(direct.conv2d_forward, explicit=True), direct.conv2d_backward_data,
+              direct.conv2d_backward_weight),
+)  # fmt: skip
+
+
 def choose(op, algorithms, desc, dtype, algo):
-    """The name of the first algorithm that can be used and pays; or of the one named, ValueError if it declines."""
-    for name, declines, pays in algorithms:
-        reason = declines(desc, dtype)
+    """The first algorithm that can be used and pays; or the one named, ValueError if it declines."""
+    for candidate in algorithms:
+        name = candidate.name
+        reason = candidate.declines(desc, dtype)
         if algo == name:
             if reason is not None:
                 raise ValueError(f"{op}: algo={name!r} cannot be used here: {reason}")
-            return name
-        if reason is None and (algo == "auto" or (algo == "exact" and not name.startswith("winograd"))) and pays(desc):
-            return name
+            return candidate
+        wanted = algo == "auto" or (algo == "exact" and not name.startswith("winograd"))
+        if wanted and reason is None and candidate.pays(desc):
+            return candidate
     names = ", ".join(repr(a.name) for a in algorithms)
     raise ValueError(f"{op}: unknown algo {algo!r}, expected 'auto', 'exact', {names}")
 
@@ -72,15 +101,17 @@ def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo
     return desc, choose("conv2d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
 
-TILE_SIZE = {"winograd4": 4, "winograd2": 2}
-
-
 class Conv2dCtx(NamedTuple):
     desc: Conv2dDesc
     x: np.ndarray
     w: np.ndarray
     bias: bool
-    algo: str
+    algorithm: Algorithm
+
+    @property
+    def algo(self):
+        """Name of the algorithm that ran."""
+        return self.algorithm.name
 
 
 def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, algo="auto", keep=True):
@@ -93,22 +124,20 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     "same" or "valid". groups divides C and K; filters of a group see the channels of that group.
     algo: "auto"; "exact", without Winograd's different rounding; or one of
         "winograd4", "winograd2": minimal filtering F(4x4, 3x3) and F(2x2, 3x3), float32 and 3x3 kernels only;
+        "depthwise": one channel and one filter in every group;
         "implicit": matrix product with a column matrix that is never stored;
         "im2col": the same, stored for a few rows at a time.
     Returns (y, ctx) with y (N, K, OH, OW), OH = (H + top + bottom - dilation*(R-1) - 1) // stride + 1.
     """
     x = array(x, "conv2d", "x", 4, "(N, C, H, W)")
     w = array(w, "conv2d", "w", 4, "(K, C/groups, R, S)", x)
-    desc, algo = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
+    desc, algorithm = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     if b is not None:
         b = array_of_shape(b, "conv2d", "b", (desc.k,), x)
     y = np.empty(desc.y_shape, x.dtype)
     if desc.n:
-        if algo in TILE_SIZE:
-            winograd.conv2d_forward(x, w, b, y, desc, False, TILE_SIZE[algo])
-        else:
-            kernels.conv2d_forward(x, w, b, y, desc, False, algo == "im2col")
-    return y, Conv2dCtx(desc, x, w, b is not None, algo) if keep else None
+        algorithm.forward(x, w, b, y, desc, False)
+    return y, Conv2dCtx(desc, x, w, b is not None, algorithm) if keep else None
 
 
 def conv2d_backward(dy, ctx, needs=(True, True, True)):
@@ -124,14 +153,11 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     if needs[0]:
         dx = empty_like(x)
         if desc.n:
-            if ctx.algo in TILE_SIZE:
-                winograd.conv2d_backward_data(dy, w, dx, desc, TILE_SIZE[ctx.algo])
-            else:
-                kernels.conv2d_backward_data(dy, w, dx, desc)
+            ctx.algorithm.backward_data(dy, w, dx, desc)
     if needs[1]:
         dw = empty_like(w)
         if desc.n:
-            kernels.conv2d_backward_weight(x, dy, dw, desc)
+            ctx.algorithm.backward_weight(x, dy, dw, desc)
         else:
             dw.fill(0)
     if needs[2] and ctx.bias:
@@ -170,7 +196,7 @@ def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
     x = array(x, "im2col", "x", 4, "(N, C, H, W)")
     desc = window_desc("im2col", x.shape, kernel_size, stride, padding, dilation)
     cols = np.empty((desc.n, desc.depth, desc.oh * desc.ow), x.dtype)
-    kernels.im2col(x, cols, desc)
+    direct.im2col(x, cols, desc)
     return cols
 
 
@@ -185,5 +211,5 @@ def col2im(cols, x_shape, kernel_size, stride=1, padding=0, dilation=1):
     desc = window_desc("col2im", x_shape, kernel_size, stride, padding, dilation)
     cols = array_of_shape(cols, "col2im", "cols", (desc.n, desc.depth, desc.oh * desc.ow))
     x = np.empty(x_shape, cols.dtype)
-    kernels.col2im(cols, x, desc)
+    direct.col2im(cols, x, desc)
     return x
