@@ -76,6 +76,8 @@ typedef struct {
 typedef struct {
     void (*relu)(ptrdiff_t n, const void *x, void *y);                         /* max(x, 0), NaN kept */
     void (*relu_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx); /* y > 0 ? dy : 0 */
+    void (*sigmoid)(ptrdiff_t n, const void *x, void *y);                        /* 1 / (1 + e^-x) */
+    void (*tanh)(ptrdiff_t n, const void *x, void *y);
 } fnn_elementwise_ukernels;
 
 /* ---- pool.c ---- */

@@ -26,7 +26,22 @@ static void FN(relu_backward)(ptrdiff_t n, const void *dy_, const void *y_, void
         vstore_n(dx + i, vsel(vload_n(y + i, n - i) > vset1(0), vload_n(dy + i, n - i), (vec){0}), n - i);
 }
 
+/* y = f(x) in whole vectors and a tail; f is inlined. */
+FNN_INLINE void FN(map)(vec (*f)(vec), ptrdiff_t n, const real *x, real *y)
+{
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vstore(y + i, f(vload(x + i)));
+    if (i < n)
+        vstore_n(y + i, f(vload_n(x + i, n - i)), n - i);
+}
+
+static void FN(sigmoid)(ptrdiff_t n, const void *x, void *y) { FN(map)(vsigmoid, n, x, y); }
+static void FN(tanh)(ptrdiff_t n, const void *x, void *y) { FN(map)(vtanh, n, x, y); }
+
 static const fnn_elementwise_ukernels FN(elementwise_ukernels) = {
     .relu = FN(relu),
     .relu_backward = FN(relu_backward),
+    .sigmoid = FN(sigmoid),
+    .tanh = FN(tanh),
 };

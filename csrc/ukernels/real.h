@@ -3,31 +3,36 @@
  *
  *   real   float or double                 FN(name)  name_f32 or name_f64
  *   vec    a register of VL reals          ivec      integers of the same lane width; comparisons give 0 / -1
- *   inat   one lane of ivec
+ *   inat   one lane of ivec                nvec, unat    the same unsigned
  */
 #undef real
 #undef inat
+#undef unat
 #undef FN
 #undef REAL_
 #if FNN_BITS == 32
 #define real float
 #define inat int32_t
+#define unat uint32_t
 #define FN(name) name##_f32
 #define REAL_(f) f##f /* the libm function for this type */
 #else
 #define real double
 #define inat int64_t
+#define unat uint64_t
 #define FN(name) name##_f64
 #define REAL_(f) f
 #endif
 
 #define vec FN(vec)
 #define ivec FN(ivec)
+#define nvec FN(nvec)
 #define uvec FN(uvec)
 #define VL ((ptrdiff_t)(FNN_VBYTES / sizeof(real)))
 
 typedef real vec __attribute__((vector_size(FNN_VBYTES)));
 typedef inat ivec __attribute__((vector_size(FNN_VBYTES)));
+typedef unat nvec __attribute__((vector_size(FNN_VBYTES)));
 typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)), may_alias));
 
 #define vload FN(vload)

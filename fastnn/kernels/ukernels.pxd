@@ -55,6 +55,8 @@ cdef extern from "ukernels.h" nogil:
     ctypedef struct fnn_elementwise_ukernels:
         void (*relu)(Py_ssize_t n, const void *x, void *y) noexcept nogil
         void (*relu_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
+        void (*sigmoid)(Py_ssize_t n, const void *x, void *y) noexcept nogil
+        void (*tanh)(Py_ssize_t n, const void *x, void *y) noexcept nogil
 
     # ---- pool.c ----
     ctypedef struct fnn_pool_ukernels:
