@@ -11,6 +11,9 @@
 #undef FNN_EXP_LO
 #undef FNN_EXP_HI
 #undef FNN_TANH_HI
+#undef FNN_LOG_TERMS
+#undef FNN_LN2_HI
+#undef FNN_LN2_LO
 #if FNN_BITS == 32
 #define FNN_MANTISSA 23
 #define FNN_BIAS 127
@@ -18,6 +21,10 @@
 #define FNN_EXP_LO -104 /* e^x rounds to 0 from here down */
 #define FNN_EXP_HI 89   /* e^x overflows from here up */
 #define FNN_TANH_HI 20  /* tanh(x) rounds to 1 for 2x from here up */
+#define FNN_LOG_TERMS 4
+/* ln 2 in two parts (Cody and Waite): the first has so few bits that its product with any exponent is exact. */
+#define FNN_LN2_HI 0x1.62e4p-1f
+#define FNN_LN2_LO 0x2.fefa39ef35793p-21f
 #else
 #define FNN_MANTISSA 52
 #define FNN_BIAS 1023
@@ -25,6 +32,9 @@
 #define FNN_EXP_LO -746
 #define FNN_EXP_HI 710
 #define FNN_TANH_HI 40
+#define FNN_LOG_TERMS 10
+#define FNN_LN2_HI 0x1.62e42fefap-1
+#define FNN_LN2_LO 0x3.9ef35793c7673p-41
 #endif
 
 /* 2^n as a vector, from the biased exponent n + FNN_BIAS of a normal number. */
@@ -43,12 +53,7 @@ FNN_INLINE vec vexpm1_parts(vec x, ivec *n)
     const vec shifted = x * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + shift;
     const vec rounded = shifted - shift;
     *n = (ivec)shifted - (ivec)shift;
-    /* ln 2 in two parts (Cody and Waite): n times the first is exact, it has 15 or 37 bits. */
-#if FNN_BITS == 32
-    const vec r = (x - rounded * vset1(0x1.62e4p-1f)) - rounded * vset1(0x2.fefa39ef35793p-21f);
-#else
-    const vec r = (x - rounded * vset1(0x1.62e42fefap-1)) - rounded * vset1(0x3.9ef35793c7673p-41);
-#endif
+    const vec r = (x - rounded * vset1(FNN_LN2_HI)) - rounded * vset1(FNN_LN2_LO);
     vec p = vset1(taylor[FNN_EXP_DEGREE]);
     for (int k = FNN_EXP_DEGREE - 1; k >= 2; k--)
         p = p * r + vset1(taylor[k]);
@@ -89,4 +94,27 @@ FNN_INLINE vec vsigmoid(vec x)
 {
     const vec e = vexp((vec)((ivec)x | (ivec)vset1(-(real)0))); /* e^-|x| <= 1 */
     return vsel(x < vset1(0), e, vset1(1)) / (1 + e);
+}
+
+/* Natural logarithm: x = 2^e m with m in [sqrt 1/2, sqrt 2), and log m = 2 artanh(s) for s = (m - 1) / (m + 1):
+ * 2s + 2s^3/3 + 2s^5/5 + …, where s^2 <= 0.0295. With f = m - 1, which is exact, 2s = f - s f. */
+#define vlog FN(vlog)
+FNN_INLINE vec vlog(vec x)
+{
+    static const real series[] = {2. / 3, 2. / 5, 2. / 7, 2. / 9, 2. / 11, 2. / 13, 2. / 15, 2. / 17, 2. / 19, 2. / 21};
+    const real smallest = FNN_BITS == 32 ? 0x1p-126 : 0x1p-1022, up = (real)(1ull << FNN_MANTISSA);
+    const ivec subnormal = x < vset1(smallest), root = (ivec)vset1((real)0x1.6a09e667f3bcdp-1);
+    const ivec bits = (ivec)vsel(subnormal, x * up, x) - root;
+    /* e as a real: the inverse of the step in vexpm1_parts. The shift is unsigned, of a biased exponent. */
+    const vec shift = vset1((real)(3ull << (FNN_MANTISSA - 1)));
+    const ivec biased = (ivec)((nvec)(bits + ((inat)FNN_BIAS << FNN_MANTISSA)) >> FNN_MANTISSA) - FNN_BIAS;
+    const vec e = ((vec)(biased + (ivec)shift) - shift) - vsel(subnormal, vset1(FNN_MANTISSA), (vec){0});
+    const vec f = (vec)((bits & (((inat)1 << FNN_MANTISSA) - 1)) + root) - 1;
+    const vec s = f / (f + 2), ss = s * s;
+    vec p = vset1(series[FNN_LOG_TERMS - 1]);
+    for (int k = FNN_LOG_TERMS - 2; k >= 0; k--)
+        p = p * ss + vset1(series[k]);
+    const vec y = e * vset1(FNN_LN2_HI) + (f - s * (f - ss * p) + e * vset1(FNN_LN2_LO));
+    const vec zero_or_less = vsel(x < vset1(0), vset1(NAN), vset1(-INFINITY));
+    return vsel(x > vset1(0), vsel(x < vset1(INFINITY), y, x), vsel(x <= vset1(0), zero_or_less, x));
 }

@@ -40,6 +40,8 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vset1 FN(vset1)
 #define vload_n FN(vload_n)
 #define vstore_n FN(vstore_n)
+#define vload_upto FN(vload_upto)
+#define vstore_upto FN(vstore_upto)
 #define vsel FN(vsel)
 #define veven FN(veven)
 #define vodd FN(vodd)
@@ -79,6 +81,17 @@ FNN_INLINE void vstore_n(real *p, vec v, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i++)
         p[i] = v[i];
 #endif
+}
+
+/* The first n lanes, or all if n >= VL: the steps of a loop `for (i = 0; i < n; i += VL)` over n - i elements. */
+FNN_INLINE vec vload_upto(const real *p, ptrdiff_t n) { return n < VL ? vload_n(p, n) : vload(p); }
+
+FNN_INLINE void vstore_upto(real *p, vec v, ptrdiff_t n)
+{
+    if (n < VL)
+        vstore_n(p, v, n);
+    else
+        vstore(p, v);
 }
 
 /* Lane-wise m ? a : b, with m all ones or all zeros in each lane, as a comparison gives it. */

@@ -51,3 +51,20 @@ def array_of_shape(object x, str op, str name, tuple shape, cnp.ndarray like=Non
 def empty_like(cnp.ndarray x):
     """An uninitialised C-contiguous array of x's shape and dtype."""
     return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+
+
+def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long long ignore):
+    """The integer argument `name` of `op` as a C-contiguous int64 array of values in [0, limit), or `ignore`."""
+    if not cnp.PyArray_Check(x) or not cnp.PyArray_ISINTEGER(<cnp.ndarray>x):
+        came = f"an array of {(<object>x).dtype}" if cnp.PyArray_Check(x) else type(x).__name__
+        raise TypeError(f"{op}: {name} must be a NumPy array of integers, got {came}")
+    if (<object>x).shape != shape:
+        raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected {shape}")
+    cdef cnp.ndarray a = np.require(x, np.int64, "CA")
+    cdef const cnp.int64_t *p = <const cnp.int64_t *>cnp.PyArray_DATA(a)
+    cdef Py_ssize_t i
+    for i in range(cnp.PyArray_SIZE(a)):
+        if not 0 <= p[i] < limit and p[i] != ignore:
+            raise ValueError(f"{op}: {name} has the value {x.flat[i]} at {np.unravel_index(i, shape)}, "
+                             f"expected 0 to {limit - 1}, or {ignore}")
+    return a
