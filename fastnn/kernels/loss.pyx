@@ -4,7 +4,7 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
-from fastnn.kernels.runtime cimport FNN_COLUMNS, Scratch, fnn_loss_ukernels, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport FNN_COLUMNS, Scratch, fnn_loss_ukernels, scratch, table_of, threads_of
 
 cnp.import_array()
 
@@ -36,10 +36,9 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, Py_ssize_
     cdef char *ploss = <char *>cnp.PyArray_DATA(loss)
     cdef char *pmax = <char *>data_or_null(max)
     cdef char *psum = <char *>data_or_null(sum)
-    cdef Py_ssize_t size = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i, j, k
+    cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i, j, k
     cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
-    cdef double flops = CROSS_ENTROPY_FLOPS * size, nbytes = 1. * size * es
-    for i in prange(tasks, nogil=True, num_threads=threads_for(flops, nbytes), schedule="static"):
+    for i in prange(tasks, nogil=True, num_threads=threads_of(x, CROSS_ENTROPY_FLOPS, 1), schedule="static"):
         j = i % blocks * FNN_COLUMNS
         k = i // blocks * inner + j  # the problem
         uk.cross_entropy(n, inner, min(inner - j, <Py_ssize_t>FNN_COLUMNS), px + (i // blocks * n * inner + j) * es,
@@ -48,8 +47,8 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, Py_ssize_
 
 
 def cross_entropy_backward(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner,
-                           int64_t ignore_index, double label_smoothing, cnp.ndarray max, cnp.ndarray sum, cnp.ndarray dy, double scale,
-                           cnp.ndarray dx):
+                           int64_t ignore_index, double label_smoothing, cnp.ndarray max, cnp.ndarray sum,
+                           cnp.ndarray dy, double scale, cnp.ndarray dx):
     """The gradient at a problem's loss is scale * dy, dy (outer, inner) or 0-d."""
     cdef const fnn_loss_ukernels *uk = table_of(x).loss
     cdef const char *px = <const char *>cnp.PyArray_DATA(x)
@@ -58,11 +57,10 @@ def cross_entropy_backward(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, 
     cdef const char *psum = <const char *>cnp.PyArray_DATA(sum)
     cdef const char *pdy = <const char *>cnp.PyArray_DATA(dy)
     cdef char *pdx = <char *>cnp.PyArray_DATA(dx)
-    cdef Py_ssize_t size = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i, j, k, at
+    cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i, j, k, at
     cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
     cdef Py_ssize_t dy_step = cnp.PyArray_NDIM(dy) > 0
-    cdef double flops = CROSS_ENTROPY_FLOPS * size, nbytes = 2. * size * es
-    for i in prange(tasks, nogil=True, num_threads=threads_for(flops, nbytes), schedule="static"):
+    for i in prange(tasks, nogil=True, num_threads=threads_of(x, CROSS_ENTROPY_FLOPS, 2), schedule="static"):
         j = i % blocks * FNN_COLUMNS
         k = i // blocks * inner + j  # the problem
         at = (i // blocks * n * inner + j) * es
@@ -100,7 +98,7 @@ def squared_error_reduce(cnp.ndarray x, cnp.ndarray target, double divisor, cnp.
     cdef Scratch room = scratch(tasks * sizeof(double))
     cdef double *partial = <double *>room.ptr
     cdef double total = 0
-    for i in prange(tasks, nogil=True, num_threads=threads_for(4. * n, 2. * n * es), schedule="static"):
+    for i in prange(tasks, nogil=True, num_threads=threads_of(x, 4, 2), schedule="static"):
         partial[i] = uk.squared_error_sum(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, pt + i * BLOCK * es)
     for i in range(tasks):
         total += partial[i]
@@ -118,7 +116,7 @@ def squared_error_backward(cnp.ndarray x, cnp.ndarray target, cnp.ndarray dy, do
     cdef char *pdt = <char *>data_or_null(dtarget)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i, at
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK, dy_step = cnp.PyArray_NDIM(dy) > 0
-    for i in prange(tasks, nogil=True, num_threads=threads_for(4. * n, 4. * n * es), schedule="static"):
+    for i in prange(tasks, nogil=True, num_threads=threads_of(x, 4, 4), schedule="static"):
         at = i * BLOCK * es
         uk.squared_error_backward(min(BLOCK, n - i * BLOCK), px + at, pt + at, pdy + dy_step * at, dy_step, scale,
                                   NULL if pdx == NULL else pdx + at, NULL if pdt == NULL else pdt + at)
