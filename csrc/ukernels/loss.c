@@ -14,8 +14,9 @@ static void FN(cross_entropy)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const 
     const real *x = x_, smoothing = (real)smoothing_;
     real *loss = loss_, max[FNN_COLUMNS], sum[FNN_COLUMNS], log_sum[FNN_COLUMNS], centred[FNN_COLUMNS] = {0};
     if (stride == 1) {
+        vec tail;
         max[0] = FN(row_max)(n, x);
-        sum[0] = FN(row_exp)(n, x, max[0], NULL);
+        sum[0] = FN(row_exp)(n, x, max[0], NULL, &tail);
         if (smoothing != 0) {
             vec c = {0};
             for (ptrdiff_t i = 0; i < n; i += VL)

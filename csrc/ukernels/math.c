@@ -18,7 +18,7 @@
 #define FNN_MANTISSA 23
 #define FNN_BIAS 127
 #define FNN_EXP_DEGREE 7
-#define FNN_EXP_LO -104 /* e^x rounds to 0 from here down */
+#define FNN_EXP_LO -104 /* e^x rounds to 0 below */
 #define FNN_EXP_HI 89   /* e^x overflows from here up */
 #define FNN_TANH_HI 20  /* tanh(x) rounds to 1 for 2x from here up */
 #define FNN_LOG_TERMS 4
@@ -37,53 +37,72 @@
 #define FNN_LN2_LO 0x3.9ef35793c7673p-41
 #endif
 
-/* 2^n as a vector, from the biased exponent n + FNN_BIAS of a normal number. */
-#define vpow2 FN(vpow2)
-FNN_INLINE vec vpow2(ivec biased) { return (vec)(biased << FNN_MANTISSA); }
+/* Adding 1.5 * 2^FNN_MANTISSA leaves no bits for a fraction: the sum rounds to an integer, kept in its low bits. */
+#undef FNN_SHIFT
+#define FNN_SHIFT ((real)(3ull << (FNN_MANTISSA - 1)))
 
-/* q and n with e^x = 2^n (1 + q), for x in [FNN_EXP_LO, FNN_EXP_HI]. Of a NaN, q is NaN and n arbitrary. */
+/* q and FNN_SHIFT + n with e^x = 2^n (1 + q), for x in [FNN_EXP_LO, FNN_EXP_HI]. Of a NaN, q is NaN, n arbitrary. */
 #define vexpm1_parts FN(vexpm1_parts)
-FNN_INLINE vec vexpm1_parts(vec x, ivec *n)
+FNN_INLINE vec vexpm1_parts(vec x, vec *shifted)
 {
-    static const real taylor[] = {1,         1,          1. / 2,      1. / 6,        1. / 24,
-                                  1. / 120,  1. / 720,   1. / 5040,   1. / 40320,    1. / 362880,
-                                  1. / 3628800, 1. / 39916800, 1. / 479001600, 1. / 6227020800.};
-    /* Adding 1.5 * 2^FNN_MANTISSA leaves no bits for a fraction: the sum rounds to an integer, kept in its low bits. */
-    const vec shift = vset1((real)(3ull << (FNN_MANTISSA - 1)));
-    const vec shifted = x * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + shift;
-    const vec rounded = shifted - shift;
-    *n = (ivec)shifted - (ivec)shift;
-    const vec r = (x - rounded * vset1(FNN_LN2_HI)) - rounded * vset1(FNN_LN2_LO);
+    static const real taylor[] = {1,
+                                  1,
+                                  1. / 2,
+                                  1. / 6,
+                                  1. / 24,
+                                  1. / 120,
+                                  1. / 720,
+                                  1. / 5040,
+                                  1. / 40320,
+                                  1. / 362880,
+                                  1. / 3628800,
+                                  1. / 39916800,
+                                  1. / 479001600,
+                                  1. / 6227020800.};
+    *shifted = x * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + FNN_SHIFT;
+    const vec n = *shifted - FNN_SHIFT;
+    const vec r = (x - n * vset1(FNN_LN2_HI)) - n * vset1(FNN_LN2_LO);
     vec p = vset1(taylor[FNN_EXP_DEGREE]);
     for (int k = FNN_EXP_DEGREE - 1; k >= 2; k--)
         p = p * r + vset1(taylor[k]);
     return r * r * p + r;
 }
 
-/* e^x. The power of two is applied in two halves, so that overflow and subnormal results round once. */
+/* v 2^n, n given as FNN_SHIFT + n; overflow and subnormal results round once. */
+#define vscale FN(vscale)
+FNN_INLINE vec vscale(vec v, vec shifted)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_scalef_ps((__m512)v, (__m512)(shifted - FNN_SHIFT));
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_scalef_pd((__m512d)v, (__m512d)(shifted - FNN_SHIFT));
+#else /* by halves of n, each of which is the exponent of a normal number; the first product is exact */
+    const ivec n = (ivec)shifted - ((ivec)vset1(FNN_SHIFT) - 2 * FNN_BIAS);
+    const ivec half = (ivec)((nvec)n >> 1);
+    return v * (vec)(half << FNN_MANTISSA) * (vec)((n - half) << FNN_MANTISSA);
+#endif
+}
+
+/* e^x. Zeros are selected rather than computed: CPUs take hundreds of cycles over a result that underflows, and
+ * e^-inf is common (masks of attention). */
 #define vexp FN(vexp)
 FNN_INLINE vec vexp(vec x)
 {
-    ivec n;
-    x = vsel(x > vset1(FNN_EXP_HI), vset1(FNN_EXP_HI), x);
-    x = vsel(x < vset1(FNN_EXP_LO), vset1(FNN_EXP_LO), x);
-    const vec q = vexpm1_parts(x, &n);
-    n += 2 * FNN_BIAS;
-    const ivec half = (ivec)((nvec)n >> 1);
-    return (1 + q) * vpow2(half) * vpow2(n - half);
+    vec shifted;
+    const ivec zero = x < vset1(FNN_EXP_LO);
+    const vec q = vexpm1_parts(vsel(zero, (vec){0}, vmin(vset1(FNN_EXP_HI), x)), &shifted);
+    return vsel(zero, (vec){0}, vscale(1 + q, shifted));
 }
 
 /* tanh x = (e^2|x| - 1) / (e^2|x| + 1) with the sign of x. */
 #define vtanh FN(vtanh)
 FNN_INLINE vec vtanh(vec x)
 {
-    ivec n;
+    vec shifted;
     const ivec sign = (ivec)x & (ivec)vset1(-(real)0);
-    vec t = (vec)((ivec)x ^ sign);
-    t = t + t;
-    t = vsel(t > vset1(FNN_TANH_HI), vset1(FNN_TANH_HI), t);
-    const vec q = vexpm1_parts(t, &n);
-    const vec scale = vpow2(n + FNN_BIAS);
+    const vec a = (vec)((ivec)x ^ sign);
+    const vec q = vexpm1_parts(vmin(vset1(FNN_TANH_HI), a + a), &shifted);
+    const vec scale = (vec)(((ivec)shifted + FNN_BIAS) << FNN_MANTISSA); /* 2^n, the low bits of shifted being n */
     const vec em = scale * q + (scale - 1);
     return (vec)((ivec)(em / (em + 2)) | sign);
 }
@@ -105,10 +124,9 @@ FNN_INLINE vec vlog(vec x)
     const real smallest = FNN_BITS == 32 ? 0x1p-126 : 0x1p-1022, up = (real)(1ull << FNN_MANTISSA);
     const ivec subnormal = x < vset1(smallest), root = (ivec)vset1((real)0x1.6a09e667f3bcdp-1);
     const ivec bits = (ivec)vsel(subnormal, x * up, x) - root;
-    /* e as a real: the inverse of the step in vexpm1_parts. The shift is unsigned, of a biased exponent. */
-    const vec shift = vset1((real)(3ull << (FNN_MANTISSA - 1)));
+    /* e as a real, from the low bits of FNN_SHIFT + e; the bits of e are shifted down unsigned, and so biased. */
     const ivec biased = (ivec)((nvec)(bits + ((inat)FNN_BIAS << FNN_MANTISSA)) >> FNN_MANTISSA) - FNN_BIAS;
-    const vec e = ((vec)(biased + (ivec)shift) - shift) - vsel(subnormal, vset1(FNN_MANTISSA), (vec){0});
+    const vec e = ((vec)(biased + (ivec)vset1(FNN_SHIFT)) - FNN_SHIFT) - vsel(subnormal, vset1(FNN_MANTISSA), (vec){0});
     const vec f = (vec)((bits & (((inat)1 << FNN_MANTISSA) - 1)) + root) - 1;
     const vec s = f / (f + 2), ss = s * s;
     vec p = vset1(series[FNN_LOG_TERMS - 1]);

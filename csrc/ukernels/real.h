@@ -43,6 +43,8 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vload_upto FN(vload_upto)
 #define vstore_upto FN(vstore_upto)
 #define vsel FN(vsel)
+#define vmax FN(vmax)
+#define vmin FN(vmin)
 #define veven FN(veven)
 #define vodd FN(vodd)
 #define vzip_lo FN(vzip_lo)
@@ -96,6 +98,29 @@ FNN_INLINE void vstore_upto(real *p, vec v, ptrdiff_t n)
 
 /* Lane-wise m ? a : b, with m all ones or all zeros in each lane, as a comparison gives it. */
 FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
+
+/* Lane-wise a > b ? a : b and a < b ? a : b, so b if either is NaN. (Compilers do not find these instructions.) */
+#if FNN_BITS == 32 && defined(FNN_BUILD_AVX512)
+#define FNN_MINMAX(f) _mm512_##f##_ps
+#elif FNN_BITS == 32 && defined(FNN_BUILD_AVX2)
+#define FNN_MINMAX(f) _mm256_##f##_ps
+#elif FNN_BITS == 32 && defined(__x86_64__)
+#define FNN_MINMAX(f) _mm_##f##_ps
+#elif defined(FNN_BUILD_AVX512)
+#define FNN_MINMAX(f) _mm512_##f##_pd
+#elif defined(FNN_BUILD_AVX2)
+#define FNN_MINMAX(f) _mm256_##f##_pd
+#elif defined(__x86_64__)
+#define FNN_MINMAX(f) _mm_##f##_pd
+#endif
+#ifdef FNN_MINMAX
+FNN_INLINE vec vmax(vec a, vec b) { return (vec)FNN_MINMAX(max)(a, b); }
+FNN_INLINE vec vmin(vec a, vec b) { return (vec)FNN_MINMAX(min)(a, b); }
+#undef FNN_MINMAX
+#else
+FNN_INLINE vec vmax(vec a, vec b) { return vsel(a > b, a, b); }
+FNN_INLINE vec vmin(vec a, vec b) { return vsel(a < b, a, b); }
+#endif
 
 /* Even and odd elements of the 2*VL elements (a, b), in order. */
 #if FNN_VBYTES / (FNN_BITS / 8) == 16

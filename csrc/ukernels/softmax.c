@@ -5,10 +5,6 @@
  * maximum and reaches every result through the sum; so do the NaNs of inf - inf, when m is infinite.
  */
 
-/* Lane-wise a > b ? a : b; b if either is NaN. */
-#define vgreater FN(vgreater)
-FNN_INLINE vec vgreater(vec a, vec b) { return vsel(a > b, a, b); }
-
 /* x[i...] with lanes behind the end of n filled by `pad`. */
 #define vload_pad FN(vload_pad)
 FNN_INLINE vec vload_pad(const real *x, ptrdiff_t n, real pad)
@@ -21,26 +17,31 @@ FNN_INLINE real FN(row_max)(ptrdiff_t n, const real *x)
     vec m = vset1(-INFINITY), m1 = m;
     ptrdiff_t i = 0;
     for (; i + 2 * VL <= n; i += 2 * VL) {
-        m = vgreater(vload(x + i), m);
-        m1 = vgreater(vload(x + i + VL), m1);
+        m = vmax(vload(x + i), m);
+        m1 = vmax(vload(x + i + VL), m1);
     }
     for (; i < n; i += VL)
-        m = vgreater(vload_pad(x + i, n - i, -INFINITY), m);
-    m = vgreater(m, m1);
+        m = vmax(vload_pad(x + i, n - i, -INFINITY), m);
+    m = vmax(m, m1);
     for (ptrdiff_t lanes = VL; lanes > 1; lanes /= 2)
-        m = vgreater(veven(m, m), vodd(m, m));
+        m = vmax(veven(m, m), vodd(m, m));
     return m[0];
 }
 
-/* Sum of e^(x-m), and the terms in y unless it is NULL. */
-FNN_INLINE real FN(row_exp)(ptrdiff_t n, const real *x, real m, real *y)
+/* Sum of e^(x-m); the terms of whole vectors in y unless it is NULL, those of the last n % VL elements in tail. */
+FNN_INLINE real FN(row_exp)(ptrdiff_t n, const real *x, real m, real *y, vec *tail)
 {
-    vec sum = {0};
-    for (ptrdiff_t i = 0; i < n; i += VL) {
-        const vec e = vexp(vload_pad(x + i, n - i, -INFINITY) - m);
+    vec sum = *tail = (vec){0};
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL) {
+        const vec e = vexp(vload(x + i) - m);
         if (y)
-            vstore_upto(y + i, e, n - i);
+            vstore(y + i, e);
         sum += e;
+    }
+    if (i < n) {
+        *tail = vsel(viota() < (inat)(n - i), vexp(vload_n(x + i, n - i) - m), (vec){0});
+        sum += *tail;
     }
     return vsum(sum);
 }
@@ -53,7 +54,7 @@ FNN_INLINE void FN(columns_max)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, cons
         vstore(max + j, vset1(-INFINITY));
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL)
-            vstore(max + j, vgreater(vload_upto(x + i * stride + j, w - j), vload(max + j)));
+            vstore(max + j, vmax(vload_upto(x + i * stride + j, w - j), vload(max + j)));
 }
 
 FNN_INLINE void FN(columns_exp)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, const real *max, real *sum,
@@ -75,9 +76,13 @@ static void FN(softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *
     const real *x = x_;
     real *y = y_;
     if (stride == 1) {
-        const vec scale = vset1(1 / FN(row_exp)(n, x, FN(row_max)(n, x), y));
-        for (ptrdiff_t i = 0; i < n; i += VL)
-            vstore_upto(y + i, vload_upto(y + i, n - i) * scale, n - i);
+        vec tail;
+        const vec scale = vset1(1 / FN(row_exp)(n, x, FN(row_max)(n, x), y, &tail));
+        ptrdiff_t i = 0;
+        for (; i + VL <= n; i += VL)
+            vstore(y + i, vload(y + i) * scale);
+        if (i < n)
+            vstore_n(y + i, tail * scale, n - i);
         return;
     }
     real max[FNN_COLUMNS], scale[FNN_COLUMNS];
@@ -99,7 +104,8 @@ static void FN(log_softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const vo
     real *y = y_;
     if (stride == 1) {
         const real m = FN(row_max)(n, x);
-        const vec log_sum = vlog(vset1(FN(row_exp)(n, x, m, NULL)));
+        vec tail;
+        const vec log_sum = vlog(vset1(FN(row_exp)(n, x, m, NULL, &tail)));
         for (ptrdiff_t i = 0; i < n; i += VL)
             vstore_upto(y + i, (vload_upto(x + i, n - i) - m) - log_sum, n - i);
         return;

@@ -68,3 +68,21 @@ def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long 
             raise ValueError(f"{op}: {name} has the value {x.flat[i]} at {np.unravel_index(i, shape)}, "
                              f"expected 0 to {limit - 1}, or {ignore}")
     return a
+
+
+def axis_layout(cnp.ndarray x, Py_ssize_t axis, str op, str name):
+    """(outer, n, inner): the shape of x with everything before and behind `axis`, of length n > 0, taken together."""
+    cdef int ndim = cnp.PyArray_NDIM(x), i
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{op}: axis {axis} is out of range for {name} of shape {(<object>x).shape}, "
+                         f"which has {ndim} dimensions")
+    axis = axis + ndim if axis < 0 else axis
+    if cnp.PyArray_DIM(x, <int>axis) == 0:
+        raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected at least one element along axis {axis}")
+    cdef Py_ssize_t outer = 1, inner = 1
+    for i in range(ndim):
+        if i < axis:
+            outer *= cnp.PyArray_DIM(x, i)
+        elif i > axis:
+            inner *= cnp.PyArray_DIM(x, i)
+    return outer, cnp.PyArray_DIM(x, <int>axis), inner

@@ -6,8 +6,7 @@ import numpy as np
 
 from fastnn.kernels import elementwise as elementwise_kernels
 from fastnn.kernels import loss as kernels
-from fastnn.ops._arrays import array, array_of_shape, empty_like, index_array
-from fastnn.ops.softmax import Layout, axis_layout
+from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty_like, index_array
 
 __all__ = ["cross_entropy_backward", "cross_entropy_forward", "mse_loss_backward", "mse_loss_forward"]
 
@@ -30,7 +29,8 @@ class CrossEntropyCtx(NamedTuple):
     max: np.ndarray
     """Largest logit of each problem, in target's shape; so is `sum`, Σ exp(x - max)."""
     sum: np.ndarray
-    layout: Layout
+    layout: tuple[int, int, int]
+    """x as (outer, classes, inner)."""
     ignore_index: int
     label_smoothing: float
     divisor: float
@@ -58,8 +58,8 @@ def cross_entropy_forward(x, target, *, ignore_index=-100, reduction="mean", lab
     if not shape:
         raise ValueError("cross_entropy: x has 0 dimensions, expected logits (N, C), (N, C, d1, …) or (C,)")
     axis = min(1, len(shape) - 1)
-    layout = axis_layout(x, axis, "cross_entropy")
-    target = index_array(target, "cross_entropy", "target", shape[:axis] + shape[axis + 1 :], layout.n, ignore_index)
+    layout = axis_layout(x, axis, "cross_entropy", "x")
+    target = index_array(target, "cross_entropy", "target", shape[:axis] + shape[axis + 1 :], layout[1], ignore_index)
 
     loss = np.empty(target.shape, x.dtype)
     max_, sum_ = (empty_like(loss), empty_like(loss)) if keep else (None, None)

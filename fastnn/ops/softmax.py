@@ -1,39 +1,19 @@
 """Softmax and its logarithm (K10)."""
 
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from fastnn.kernels import softmax as kernels
-from fastnn.ops._arrays import array, array_of_shape, empty_like
+from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty_like
 
 __all__ = ["log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"]
 
 
-class Layout(NamedTuple):
-    """An array as (outer, n, inner) with the axis in the middle."""
-
-    outer: int
-    n: int
-    inner: int
-
-
-def axis_layout(x, axis, op):
-    ndim = x.ndim
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"{op}: axis {axis} is out of range for x of shape {x.shape}, expected {-ndim} to {ndim - 1}")
-    shape = x.shape
-    n = shape[axis]
-    if n == 0:
-        raise ValueError(f"{op}: x has shape {shape}, expected at least one element along axis {axis}")
-    axis %= ndim
-    return Layout(prod(shape[:axis]), n, prod(shape[axis + 1 :]))
-
-
 class SoftmaxCtx(NamedTuple):
     y: np.ndarray
-    layout: Layout
+    layout: tuple[int, int, int]
+    """x as (outer, n, inner) with the axis in the middle."""
 
 
 def softmax_forward(x, axis=-1, *, keep=True):
@@ -43,7 +23,7 @@ def softmax_forward(x, axis=-1, *, keep=True):
     nothing but -inf along the axis gives NaN. Returns (y, ctx) with y of x's shape.
     """
     x = array(x, "softmax", "x")
-    layout = axis_layout(x, axis, "softmax")
+    layout = axis_layout(x, axis, "softmax", "x")
     y = empty_like(x)
     kernels.softmax(x, *layout, y)
     return y, SoftmaxCtx(y, layout) if keep else None
@@ -65,7 +45,7 @@ def log_softmax_forward(x, axis=-1, *, keep=True):
     Returns (y, ctx) with y of x's shape.
     """
     x = array(x, "log_softmax", "x")
-    layout = axis_layout(x, axis, "log_softmax")
+    layout = axis_layout(x, axis, "log_softmax", "x")
     y = empty_like(x)
     kernels.log_softmax(x, *layout, y)
     return y, SoftmaxCtx(y, layout) if keep else None
