@@ -60,12 +60,15 @@ def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long 
         raise TypeError(f"{op}: {name} must be a NumPy array of integers, got {came}")
     if (<object>x).shape != shape:
         raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected {shape}")
-    cdef cnp.ndarray a = np.require(x, np.int64, "CA")
+    cdef cnp.ndarray a = x
+    if cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(a):
+        a = np.require(x, np.int64, "CA")
     cdef const cnp.int64_t *p = <const cnp.int64_t *>cnp.PyArray_DATA(a)
     cdef Py_ssize_t i
     for i in range(cnp.PyArray_SIZE(a)):
         if not 0 <= p[i] < limit and p[i] != ignore:
-            raise ValueError(f"{op}: {name} has the value {x.flat[i]} at {np.unravel_index(i, shape)}, "
+            raise ValueError(f"{op}: {name} has the value {x.flat[i]} at index "
+                             f"{[int(k) for k in np.unravel_index(i, shape)]}, "
                              f"expected 0 to {limit - 1}, or {ignore}")
     return a
 
