@@ -52,7 +52,7 @@ def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
 
 
 # Exponential and division cost about this many operations' time.
-cdef double EXP_FLOPS = 30
+cdef double EXP_FLOPS = 20
 
 
 def sigmoid(cnp.ndarray x, cnp.ndarray y):

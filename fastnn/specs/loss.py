@@ -62,6 +62,7 @@ SPECS = (
         # the sum over the classes, 4 for each of exponential and logarithm, a few for smoothing and mean
         depth=lambda case: case.shapes["x"][min(1, len(case.shapes["x"]) - 1)] + 16,
         exact=False,
+        batch=lambda case: {"x": 0, "target": 0} if case.shapes["target"] else {},
         make=make_labelled,
         peers={"torch": torch_cross_entropy},
     ),
@@ -79,6 +80,7 @@ SPECS = (
         work=streaming(2, 0, 3),
         backward_work=streaming(2, 2, 3),
         depth=mse_depth,
+        batch=lambda case: {"x": 0, "target": 0},
         exact=False,
         peers={"torch": lambda torch, x, target, **options: torch.nn.functional.mse_loss(x, target, **options)},
     ),

@@ -35,6 +35,12 @@ def depth(case):
     return case.shapes["x"][case.options["axis"]] + 8
 
 
+def batch(case):
+    """Axis 0, unless the softmax is along it."""
+    shape = case.shapes["x"]
+    return {"x": 0} if case.options["axis"] % len(shape) else {}
+
+
 SPECS = (
     OpSpec(
         name="softmax",
@@ -44,6 +50,7 @@ SPECS = (
         work=streaming(1, 1, EXP_FLOPS + 4),  # maximum, difference, sum, quotient
         backward_work=streaming(2, 1, 4),
         depth=depth,
+        batch=batch,
         exact=False,
         peers={"torch": lambda torch, x, axis: torch.softmax(x, axis)},
     ),
@@ -55,6 +62,7 @@ SPECS = (
         work=streaming(1, 1, EXP_FLOPS + 5),
         backward_work=streaming(2, 1, EXP_FLOPS + 3),
         depth=depth,
+        batch=batch,
         exact=False,
         peers={"torch": lambda torch, x, axis: torch.log_softmax(x, axis)},
     ),
