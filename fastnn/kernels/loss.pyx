@@ -38,7 +38,8 @@ def cross_entropy(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, Py_ssize_
     cdef char *psum = <char *>data_or_null(sum)
     cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i, j, k
     cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
-    for i in prange(tasks, nogil=True, num_threads=threads_of(x, CROSS_ENTROPY_FLOPS, 1), schedule="static"):
+    cdef int nt = <int>min(threads_of(x, CROSS_ENTROPY_FLOPS, 1), tasks)
+    for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
         j = i % blocks * FNN_COLUMNS
         k = i // blocks * inner + j  # the problem
         uk.cross_entropy(n, inner, min(inner - j, <Py_ssize_t>FNN_COLUMNS), px + (i // blocks * n * inner + j) * es,
@@ -60,7 +61,8 @@ def cross_entropy_backward(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, 
     cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i, j, k, at
     cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
     cdef Py_ssize_t dy_step = cnp.PyArray_NDIM(dy) > 0
-    for i in prange(tasks, nogil=True, num_threads=threads_of(x, CROSS_ENTROPY_FLOPS, 2), schedule="static"):
+    cdef int nt = <int>min(threads_of(x, CROSS_ENTROPY_FLOPS, 2), tasks)
+    for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
         j = i % blocks * FNN_COLUMNS
         k = i // blocks * inner + j  # the problem
         at = (i // blocks * n * inner + j) * es

@@ -22,7 +22,7 @@ cdef void map_along(along_t f, cnp.ndarray x, Py_ssize_t outer, Py_ssize_t n, Py
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i, j, at
     cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
-    for i in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+    for i in prange(tasks, nogil=True, num_threads=<int>min(threads, tasks), schedule="static"):
         j = i % blocks * FNN_COLUMNS
         at = (i // blocks * n * inner + j) * es
         f(n, inner, min(inner - j, <Py_ssize_t>FNN_COLUMNS), px + at, py + at)
@@ -36,7 +36,7 @@ cdef void map_along2(along2_t f, cnp.ndarray a, cnp.ndarray b, Py_ssize_t outer,
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(y), i, j, at
     cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
-    for i in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+    for i in prange(tasks, nogil=True, num_threads=<int>min(threads, tasks), schedule="static"):
         j = i % blocks * FNN_COLUMNS
         at = (i // blocks * n * inner + j) * es
         f(n, inner, min(inner - j, <Py_ssize_t>FNN_COLUMNS), pa + at, pb + at, py + at)
