@@ -84,10 +84,15 @@ typedef struct {
                    ptrdiff_t nruns, const fnn_tile_run *runs, void *y, ptrdiff_t y_row);
 } fnn_winograd_ukernels;
 
-/* ---- elementwise.c ---- */
+/* ---- elementwise.c: x to y; gradients from dy and the output y to dx ---- */
 typedef struct {
-    void (*relu)(ptrdiff_t n, const void *x, void *y);                         /* max(x, 0), NaN kept */
-    void (*relu_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx); /* y > 0 ? dy : 0 */
+    void (*relu)(ptrdiff_t n, const void *x, void *y); /* max(x, 0), NaN kept */
+    void (*relu_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx);
+    void (*sigmoid)(ptrdiff_t n, const void *x, void *y); /* 1 / (1 + e^-x) */
+    void (*sigmoid_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx);
+    void (*tanh)(ptrdiff_t n, const void *x, void *y);
+    void (*tanh_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx);
+    void (*squared_error)(ptrdiff_t n, const void *x, const void *target, void *y); /* (x - target)^2 */
 } fnn_elementwise_ukernels;
 
 /* ---- pool.c ---- */
@@ -100,10 +105,30 @@ typedef struct {
     int placeholder;
 } fnn_norm_ukernels;
 
-/* ---- softmax.c ---- */
+/* ---- softmax.c: w <= FNN_COLUMNS problems side by side, each of n elements `stride` apart; stride 1: w = 1 ---- */
+enum { FNN_COLUMNS = 128 };
+
 typedef struct {
-    int placeholder;
+    void (*softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, void *y);
+    void (*softmax_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *dy, const void *y, void *dx);
+    void (*log_softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, void *y);
+    void (*log_softmax_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *dy, const void *y, void *dx);
 } fnn_softmax_ukernels;
+
+/* ---- loss.c ---- */
+typedef struct {
+    /* loss, max and sum (NULL, or what the backward needs) have w elements, and so has target: class indices < n */
+    void (*cross_entropy)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target,
+                          int64_t ignore, double smoothing, void *loss, void *max, void *sum);
+    /* the gradient at loss j is scale * dy[j * dy_step], dy_step 0 or 1 */
+    void (*cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target,
+                                   int64_t ignore, double smoothing, const void *max, const void *sum, const void *dy,
+                                   ptrdiff_t dy_step, double scale, void *dx);
+    double (*sum)(ptrdiff_t n, const void *x);
+    double (*squared_error_sum)(ptrdiff_t n, const void *x, const void *target);
+    void (*squared_error_backward)(ptrdiff_t n, const void *x, const void *target, const void *dy, ptrdiff_t dy_step,
+                                   double scale, void *dx, void *dtarget); /* dx or dtarget may be NULL */
+} fnn_loss_ukernels;
 
 /* ---- recurrent.c ---- */
 typedef struct {
@@ -118,6 +143,7 @@ typedef struct {
     const fnn_pool_ukernels *pool;
     const fnn_norm_ukernels *norm;
     const fnn_softmax_ukernels *softmax;
+    const fnn_loss_ukernels *loss;
     const fnn_recurrent_ukernels *recurrent;
 } fnn_ukernels;
 

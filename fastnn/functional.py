@@ -2,12 +2,58 @@
 
 from fastnn import ops
 
-__all__ = ["conv2d", "linear", "matmul", "relu"]
+__all__ = [
+    "conv2d",
+    "cross_entropy",
+    "linear",
+    "log_softmax",
+    "matmul",
+    "mse_loss",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]
 
 
 def relu(input):
     """max(input, 0); any shape, float32 or float64."""
     return ops.relu_forward(input, keep=False)[0]
+
+
+def sigmoid(input):
+    """1 / (1 + exp(-input)); any shape, float32 or float64."""
+    return ops.sigmoid_forward(input, keep=False)[0]
+
+
+def tanh(input):
+    """Hyperbolic tangent; any shape, float32 or float64."""
+    return ops.tanh_forward(input, keep=False)[0]
+
+
+def softmax(input, dim):
+    """exp(input) / Σ exp(input) along the axis dim."""
+    return ops.softmax_forward(input, dim, keep=False)[0]
+
+
+def log_softmax(input, dim):
+    """log softmax along the axis dim."""
+    return ops.log_softmax_forward(input, dim, keep=False)[0]
+
+
+def cross_entropy(input, target, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    """Cross-entropy of softmax(input) along axis 1 at the class indices target; input (N, C) or (N, C, d1, …).
+
+    Options are by keyword: torch has others between them.
+    """
+    return ops.cross_entropy_forward(
+        input, target, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing, keep=False
+    )[0]
+
+
+def mse_loss(input, target, *, reduction="mean"):
+    """Mean of (input - target)^2; or its "sum", or with "none" the squares themselves."""
+    return ops.mse_loss_forward(input, target, reduction, keep=False)[0]
 
 
 def linear(input, weight, bias=None):

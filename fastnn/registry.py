@@ -47,12 +47,13 @@ class Case(NamedTuple):
 
 
 def draw(shape, dtype, rng, kind):
-    """Random test data of a kind: "normal"; "integer", small enough for exact sums; "distinct", no two alike."""
+    """Random test data of a kind: "normal"; "integer", small enough for exact sums; "distinct", no two elements of the
+    same magnitude and none near 0."""
     if kind == "integer":
         return rng.integers(-4, 5, shape).astype(dtype)
     if kind == "distinct":
         size = int(np.prod(shape))
-        return ((rng.permutation(size) - size / 2) / 8).reshape(shape).astype(dtype)
+        return ((rng.permutation(size) - size // 2 + 0.25) / 8).reshape(shape).astype(dtype)
     return rng.standard_normal(shape).astype(dtype)
 
 
@@ -90,6 +91,8 @@ class OpSpec:
     """Not differentiable at ties: gradient checks draw distinct values."""
     outputs: int = 1
     """How many leading outputs of forward have a gradient: backward's dy is one array, or a tuple of so many."""
+    batch: Callable[[Case], Mapping[str, int]] = lambda case: {"x": 0}
+    """The array arguments that have a batch axis, and which axis it is."""
     algos: tuple[str, ...] = ()
     """Values of the option `algo`, without "auto"."""
     rounding: Mapping[str, Rounding] = field(default_factory=dict)

@@ -18,6 +18,7 @@
         .pool = &pool_ukernels_f##bits, \
         .norm = &norm_ukernels_f##bits, \
         .softmax = &softmax_ukernels_f##bits, \
+        .loss = &loss_ukernels_f##bits, \
         .recurrent = &recurrent_ukernels_f##bits, \
     }
 

@@ -10,4 +10,5 @@
 #include "pool.c"
 #include "norm.c"
 #include "softmax.c"
+#include "loss.c"
 #include "recurrent.c"

@@ -3,31 +3,36 @@
  *
  *   real   float or double                 FN(name)  name_f32 or name_f64
  *   vec    a register of VL reals          ivec      integers of the same lane width; comparisons give 0 / -1
- *   inat   one lane of ivec
+ *   inat   one lane of ivec                nvec, unat    the same unsigned
  */
 #undef real
 #undef inat
+#undef unat
 #undef FN
 #undef REAL_
 #if FNN_BITS == 32
 #define real float
 #define inat int32_t
+#define unat uint32_t
 #define FN(name) name##_f32
 #define REAL_(f) f##f /* the libm function for this type */
 #else
 #define real double
 #define inat int64_t
+#define unat uint64_t
 #define FN(name) name##_f64
 #define REAL_(f) f
 #endif
 
 #define vec FN(vec)
 #define ivec FN(ivec)
+#define nvec FN(nvec)
 #define uvec FN(uvec)
 #define VL ((ptrdiff_t)(FNN_VBYTES / sizeof(real)))
 
 typedef real vec __attribute__((vector_size(FNN_VBYTES)));
 typedef inat ivec __attribute__((vector_size(FNN_VBYTES)));
+typedef unat nvec __attribute__((vector_size(FNN_VBYTES)));
 typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)), may_alias));
 
 #define vload FN(vload)
@@ -35,7 +40,11 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vset1 FN(vset1)
 #define vload_n FN(vload_n)
 #define vstore_n FN(vstore_n)
+#define vload_upto FN(vload_upto)
+#define vstore_upto FN(vstore_upto)
 #define vsel FN(vsel)
+#define vmax FN(vmax)
+#define vmin FN(vmin)
 #define veven FN(veven)
 #define vodd FN(vodd)
 #define vzip_lo FN(vzip_lo)
@@ -76,8 +85,42 @@ FNN_INLINE void vstore_n(real *p, vec v, ptrdiff_t n)
 #endif
 }
 
+/* The first n lanes, or all if n >= VL: the steps of a loop `for (i = 0; i < n; i += VL)` over n - i elements. */
+FNN_INLINE vec vload_upto(const real *p, ptrdiff_t n) { return n < VL ? vload_n(p, n) : vload(p); }
+
+FNN_INLINE void vstore_upto(real *p, vec v, ptrdiff_t n)
+{
+    if (n < VL)
+        vstore_n(p, v, n);
+    else
+        vstore(p, v);
+}
+
 /* Lane-wise m ? a : b, with m all ones or all zeros in each lane, as a comparison gives it. */
 FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
+
+/* Lane-wise a > b ? a : b and a < b ? a : b, so b if either is NaN. (Compilers do not find these instructions.) */
+#if FNN_BITS == 32 && defined(FNN_BUILD_AVX512)
+#define FNN_MINMAX(f) _mm512_##f##_ps
+#elif FNN_BITS == 32 && defined(FNN_BUILD_AVX2)
+#define FNN_MINMAX(f) _mm256_##f##_ps
+#elif FNN_BITS == 32 && defined(__x86_64__)
+#define FNN_MINMAX(f) _mm_##f##_ps
+#elif defined(FNN_BUILD_AVX512)
+#define FNN_MINMAX(f) _mm512_##f##_pd
+#elif defined(FNN_BUILD_AVX2)
+#define FNN_MINMAX(f) _mm256_##f##_pd
+#elif defined(__x86_64__)
+#define FNN_MINMAX(f) _mm_##f##_pd
+#endif
+#ifdef FNN_MINMAX
+FNN_INLINE vec vmax(vec a, vec b) { return (vec)FNN_MINMAX(max)(a, b); }
+FNN_INLINE vec vmin(vec a, vec b) { return (vec)FNN_MINMAX(min)(a, b); }
+#undef FNN_MINMAX
+#else
+FNN_INLINE vec vmax(vec a, vec b) { return vsel(a > b, a, b); }
+FNN_INLINE vec vmin(vec a, vec b) { return vsel(a < b, a, b); }
+#endif
 
 /* Even and odd elements of the 2*VL elements (a, b), in order. */
 #if FNN_VBYTES / (FNN_BITS / 8) == 16

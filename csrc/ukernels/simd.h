@@ -26,6 +26,9 @@
 #define FNN_DM 3 /* 3*4 accumulators, 3 + 1 operands */
 #define FNN_TABLE fnn_ukernels_avx2
 #else
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #define FNN_VBYTES 16
 #if defined(__aarch64__) /* NEON has 32 registers */
 #define FNN_MR 14

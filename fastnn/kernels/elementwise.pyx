@@ -49,3 +49,27 @@ def relu(cnp.ndarray x, cnp.ndarray y):
 
 def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
     map_binary(table_of(dy).elementwise.relu_backward, dy, y, dx, 1)
+
+
+# Exponential and division cost about this many operations' time.
+cdef double EXP_FLOPS = 20
+
+
+def sigmoid(cnp.ndarray x, cnp.ndarray y):
+    map_unary(table_of(x).elementwise.sigmoid, x, y, EXP_FLOPS)
+
+
+def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
+    map_binary(table_of(dy).elementwise.sigmoid_backward, dy, y, dx, 3)
+
+
+def tanh(cnp.ndarray x, cnp.ndarray y):
+    map_unary(table_of(x).elementwise.tanh, x, y, EXP_FLOPS)
+
+
+def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
+    map_binary(table_of(dy).elementwise.tanh_backward, dy, y, dx, 4)
+
+
+def squared_error(cnp.ndarray x, cnp.ndarray target, cnp.ndarray y):
+    map_binary(table_of(x).elementwise.squared_error, x, target, y, 2)

@@ -12,6 +12,10 @@ cdef inline const fnn_ukernels *table_of(cnp.ndarray x) noexcept:
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil
 
+# The same for `flops` operations an element of x, with so many arrays of x's size read or written.
+cdef inline int threads_of(cnp.ndarray x, double flops, double arrays) noexcept nogil:
+    return threads_for(flops * cnp.PyArray_SIZE(x), arrays * cnp.PyArray_NBYTES(x))
+
 # Cache-line aligned memory for one call, freed with the object.
 cdef class Scratch:
     cdef void *block

@@ -1,5 +1,7 @@
 # The micro-kernel table of csrc/ukernels.h as Cython sees it.
 
+from libc.stdint cimport int64_t
+
 cdef extern from "ukernels.h" nogil:
     enum:
         FNN_F32
@@ -64,6 +66,11 @@ cdef extern from "ukernels.h" nogil:
     ctypedef struct fnn_elementwise_ukernels:
         void (*relu)(Py_ssize_t n, const void *x, void *y) noexcept nogil
         void (*relu_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
+        void (*sigmoid)(Py_ssize_t n, const void *x, void *y) noexcept nogil
+        void (*sigmoid_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
+        void (*tanh)(Py_ssize_t n, const void *x, void *y) noexcept nogil
+        void (*tanh_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
+        void (*squared_error)(Py_ssize_t n, const void *x, const void *target, void *y) noexcept nogil
 
     # ---- pool.c ----
     ctypedef struct fnn_pool_ukernels:
@@ -74,8 +81,29 @@ cdef extern from "ukernels.h" nogil:
         int placeholder
 
     # ---- softmax.c ----
+    enum:
+        FNN_COLUMNS
+
     ctypedef struct fnn_softmax_ukernels:
-        int placeholder
+        void (*softmax)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, void *y) noexcept nogil
+        void (*softmax_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *dy, const void *y,
+                                 void *dx) noexcept nogil
+        void (*log_softmax)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, void *y) noexcept nogil
+        void (*log_softmax_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *dy, const void *y,
+                                     void *dx) noexcept nogil
+
+    # ---- loss.c ----
+    ctypedef struct fnn_loss_ukernels:
+        void (*cross_entropy)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, const int64_t *target,
+                              int64_t ignore, double smoothing, void *loss, void *max, void *sum) noexcept nogil
+        void (*cross_entropy_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x,
+                                       const int64_t *target, int64_t ignore, double smoothing, const void *max,
+                                       const void *sum, const void *dy, Py_ssize_t dy_step, double scale,
+                                       void *dx) noexcept nogil
+        double (*sum)(Py_ssize_t n, const void *x) noexcept nogil
+        double (*squared_error_sum)(Py_ssize_t n, const void *x, const void *target) noexcept nogil
+        void (*squared_error_backward)(Py_ssize_t n, const void *x, const void *target, const void *dy,
+                                       Py_ssize_t dy_step, double scale, void *dx, void *dtarget) noexcept nogil
 
     # ---- recurrent.c ----
     ctypedef struct fnn_recurrent_ukernels:
@@ -89,6 +117,7 @@ cdef extern from "ukernels.h" nogil:
         const fnn_pool_ukernels *pool
         const fnn_norm_ukernels *norm
         const fnn_softmax_ukernels *softmax
+        const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent
 
     const fnn_ukernels fnn_ukernels_baseline[2]

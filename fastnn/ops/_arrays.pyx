@@ -51,3 +51,41 @@ def array_of_shape(object x, str op, str name, tuple shape, cnp.ndarray like=Non
 def empty_like(cnp.ndarray x):
     """An uninitialised C-contiguous array of x's shape and dtype."""
     return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+
+
+def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long long ignore):
+    """The integer argument `name` of `op` as a C-contiguous int64 array of values in [0, limit), or `ignore`."""
+    if not cnp.PyArray_Check(x) or not cnp.PyArray_ISINTEGER(<cnp.ndarray>x):
+        came = f"an array of {(<object>x).dtype}" if cnp.PyArray_Check(x) else type(x).__name__
+        raise TypeError(f"{op}: {name} must be a NumPy array of integers, got {came}")
+    if (<object>x).shape != shape:
+        raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected {shape}")
+    cdef cnp.ndarray a = x
+    if cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(a):
+        a = np.require(x, np.int64, "CA")
+    cdef const cnp.int64_t *p = <const cnp.int64_t *>cnp.PyArray_DATA(a)
+    cdef Py_ssize_t i
+    for i in range(cnp.PyArray_SIZE(a)):
+        if not 0 <= p[i] < limit and p[i] != ignore:
+            raise ValueError(f"{op}: {name} has the value {x.flat[i]} at index "
+                             f"{[int(k) for k in np.unravel_index(i, shape)]}, "
+                             f"expected 0 to {limit - 1}, or {ignore}")
+    return a
+
+
+def axis_layout(cnp.ndarray x, Py_ssize_t axis, str op, str name):
+    """(outer, n, inner): the shape of x with everything before and behind `axis`, of length n > 0, taken together."""
+    cdef int ndim = cnp.PyArray_NDIM(x), i
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{op}: axis {axis} is out of range for {name} of shape {(<object>x).shape}, "
+                         f"which has {ndim} dimensions")
+    axis = axis + ndim if axis < 0 else axis
+    if cnp.PyArray_DIM(x, <int>axis) == 0:
+        raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected at least one element along axis {axis}")
+    cdef Py_ssize_t outer = 1, inner = 1
+    for i in range(ndim):
+        if i < axis:
+            outer *= cnp.PyArray_DIM(x, i)
+        elif i > axis:
+            inner *= cnp.PyArray_DIM(x, i)
+    return outer, cnp.PyArray_DIM(x, <int>axis), inner

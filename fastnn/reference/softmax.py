@@ -1,1 +1,38 @@
-__all__: list[str] = []
+"""Softmax and its logarithm (K10)."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"]
+
+
+class SoftmaxCtx(NamedTuple):
+    y: np.ndarray
+    axis: int
+
+
+def softmax_forward(x, axis=-1, *, keep=True):
+    """y = exp(x) / Σ exp(x); taking the maximum off x first changes nothing but the range of exp"""
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN
+        e = np.exp(x - x.max(axis=axis, keepdims=True))
+    y = e / e.sum(axis=axis, keepdims=True)
+    return y, SoftmaxCtx(y, axis) if keep else None
+
+
+def softmax_backward(dy, ctx):
+    """dx = y * (dy - Σ dy * y)"""
+    return ctx.y * (dy - (dy * ctx.y).sum(axis=ctx.axis, keepdims=True))
+
+
+def log_softmax_forward(x, axis=-1, *, keep=True):
+    """y = x - log Σ exp(x)"""
+    with np.errstate(invalid="ignore"):
+        x = x - x.max(axis=axis, keepdims=True)
+    y = x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
+    return y, SoftmaxCtx(y, axis) if keep else None
+
+
+def log_softmax_backward(dy, ctx):
+    """dx = dy - exp(y) * Σ dy"""
+    return dy - np.exp(ctx.y) * dy.sum(axis=ctx.axis, keepdims=True)

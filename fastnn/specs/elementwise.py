@@ -5,6 +5,8 @@ from math import prod
 from fastnn.registry import Case, OpSpec, Work
 
 SHAPES = [(1,), (2, 3, 5, 7), (64,), (1037,)]
+# Operations of one vector exponential: range reduction, polynomial, scaling.
+EXP_FLOPS = 20
 BENCH_SHAPES = [(16,), (32, 64, 56, 56)]
 
 
@@ -34,5 +36,27 @@ SPECS = (
         depth=lambda case: 0,
         distinct=True,
         peers={"torch": lambda torch, x: torch.nn.functional.relu(x)},
+    ),
+    OpSpec(
+        name="sigmoid",
+        grads=("x",),
+        cases=cases(SHAPES),
+        bench=cases(BENCH_SHAPES),
+        work=streaming(1, 1, EXP_FLOPS + 2),
+        backward_work=streaming(2, 1, 3),
+        depth=lambda case: 8,  # 4 ulp of y in 1 - y and again in y
+        exact=False,
+        peers={"torch": lambda torch, x: torch.sigmoid(x)},
+    ),
+    OpSpec(
+        name="tanh",
+        grads=("x",),
+        cases=cases(SHAPES),
+        bench=cases(BENCH_SHAPES),
+        work=streaming(1, 1, EXP_FLOPS + 5),
+        backward_work=streaming(2, 1, 4),
+        depth=lambda case: 16,  # 4 ulp of y, twice in y^2, and y^2 <= 1 against dx as small as 1 - y^2
+        exact=False,
+        peers={"torch": lambda torch, x: torch.tanh(x)},
     ),
 )

@@ -46,6 +46,7 @@ SPECS = (
         backward_work=twice(matmul_work),
         depth=lambda case: max(*case.shapes["a"], *case.shapes["b"]),  # length of the longest sum, forward or backward
         multilinear=True,
+        batch=lambda case: {"a": 0},
         peers={"torch": lambda torch, a, b: a @ b},
     ),
     OpSpec(

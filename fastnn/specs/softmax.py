@@ -1,1 +1,69 @@
-SPECS = ()
+"""Specs of softmax and its logarithm."""
+
+from fastnn.registry import Case, OpSpec
+from fastnn.specs.elementwise import EXP_FLOPS, streaming
+
+
+def softmax_case(shape, axis=-1):
+    return Case({"x": shape}, {"axis": axis})
+
+
+# Along the last axis: shorter than a vector, of vectors, with tails. Across: one column, tails, more than one task.
+CASES = (
+    softmax_case((1, 1)),
+    softmax_case((4, 10)),
+    softmax_case((3, 64)),
+    softmax_case((2, 3, 133)),
+    softmax_case((7,), 0),
+    softmax_case((5, 1), 0),
+    softmax_case((5, 7, 3), 1),
+    softmax_case((2, 3, 4, 5), -3),
+    softmax_case((3, 6, 257), -2),
+    softmax_case((1, 21, 12, 13), 1),
+)
+# Classifiers of ten and of a thousand classes, the next token of a language model, segmentation.
+BENCH = (
+    softmax_case((64, 10)),
+    softmax_case((4096, 1000)),
+    softmax_case((1, 50257)),
+    softmax_case((8, 21, 128, 128), 1),
+)
+
+
+def depth(case):
+    """The sum along the axis, and 4 for each of exponential and quotient (or logarithm and difference)."""
+    return case.shapes["x"][case.options["axis"]] + 8
+
+
+def batch(case):
+    """Axis 0, unless the softmax is along it."""
+    shape = case.shapes["x"]
+    return {"x": 0} if case.options["axis"] % len(shape) else {}
+
+
+SPECS = (
+    OpSpec(
+        name="softmax",
+        grads=("x",),
+        cases=CASES,
+        bench=BENCH,
+        work=streaming(1, 1, EXP_FLOPS + 4),  # maximum, difference, sum, quotient
+        backward_work=streaming(2, 1, 4),
+        depth=depth,
+        batch=batch,
+        exact=False,
+        peers={"torch": lambda torch, x, axis: torch.softmax(x, axis)},
+    ),
+    OpSpec(
+        name="log_softmax",
+        grads=("x",),
+        cases=CASES,
+        bench=BENCH,
+        work=streaming(1, 1, EXP_FLOPS + 5),
+        backward_work=streaming(2, 1, EXP_FLOPS + 3),
+        depth=depth,
+        batch=batch,
+        exact=False,
+        peers={"torch": lambda torch, x, axis: torch.log_softmax(x, axis)},
+    ),
+)
