@@ -249,50 +249,57 @@ cdef const char *write_columns(const fnn_ukernels *uk, const fnn_line *lines, Py
     return matrix
 
 
-cdef int correlate(const fnn_ukernels *uk, const Correlation *q, const char *x, const char *w, Py_ssize_t w_filter,
-                   Py_ssize_t w_channel, const Py_ssize_t *w_tap, Py_ssize_t w_group, const char *bias, char *y,
-                   int flags, bint explicit) except -1:
-    """y (+)= the correlation. The weight of (filter m, channel c, tap t) of group g is at
-    w[g*w_group + m*w_filter + c*w_channel + w_tap[t]]."""
+cdef int threads_of(const Correlation *q) noexcept nogil:
+    cdef double depth = q.channels * q.row_taps * q.col_taps
+    return threads_for(2 * depth * q.groups * q.filters * q.images * q.oh * q.ow, 0)
+
+
+cdef Scratch pack_weights(const fnn_ukernels *uk, const Correlation *q, const char *w, Py_ssize_t w_filter,
+                          Py_ssize_t w_channel, const Py_ssize_t *w_tap, Py_ssize_t w_group, int nt):
+    """Filters as the register tiles of `correlate`: [group][block of the sum][register tile][step][row]. The weight of
+    filter m, channel c and tap t of group g is at w[g*w_group + m*w_filter + c*w_channel + w_tap[t]]."""
+    cdef Py_ssize_t es = uk.gemm.itemsize, taps = q.row_taps * q.col_taps, depth = q.channels * taps
+    cdef Py_ssize_t tiles = tile_count(uk.gemm, q.filters), blocks = ceil_div(depth, K_BLOCK), i, g, k
+    cdef Scratch packed = scratch(q.groups * q.filters * depth * es)
+    cdef Scratch memory = scratch(depth * sizeof(Py_ssize_t))
+    cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
+    with nogil:
+        for i in range(depth):
+            off[i] = i // taps * w_channel + w_tap[i % taps]
+        for i in prange(q.groups * blocks, num_threads=nt, schedule="static"):
+            g = i // blocks
+            k = i % blocks * K_BLOCK
+            pack_tiles(uk.gemm, 0, tiles, q.filters, min(<Py_ssize_t>K_BLOCK, depth - k), w + g * w_group * es,
+                       w_filter, off + k, packed.ptr + (g * depth + k) * q.filters * es)
+    return packed
+
+
+cdef int correlate(const fnn_ukernels *uk, const Correlation *q, const char *x, const char *packed, const char *bias,
+                   char *y, int flags, bint explicit, int nt) except -1:
+    """y (+)= the correlation with the filters of pack_weights."""
     cdef Plan p
-    cdef Py_ssize_t es = uk.gemm.itemsize, nr = uk.gemm.nr, taps = q.row_taps * q.col_taps
-    cdef Py_ssize_t tiles = tile_count(uk.gemm, q.filters), blocks, i, t, g, k, lines, tile_tasks, line_tasks, tasks
-    cdef Py_ssize_t tmp_bytes, packed_bytes, table_bytes
+    cdef Py_ssize_t es = uk.gemm.itemsize, nr = uk.gemm.nr
+    cdef Py_ssize_t tiles = tile_count(uk.gemm, q.filters), t, lines, tile_tasks, line_tasks, tmp_bytes, table_bytes
     plan_lines(q, &p)
-    cdef double flops = 2. * q.groups * q.filters * p.depth * p.lines * p.segment
-    cdef int nt = threads_for(flops, 0)
     # lines of a task: results of one task stay in cache; every thread gets as many tasks as the others
     lines = max(<Py_ssize_t>1, (COLUMNS_BYTES // K_BLOCK if explicit else RESULT_BYTES // q.filters)
                 // (es * p.segment))
     line_tasks = ceil_div(ceil_div(p.lines, lines), nt) * nt
-    lines = ceil_div(p.lines, line_tasks)
-    plan_task(uk, q, &p, lines, block_channels(q, K_BLOCK))
+    plan_task(uk, q, &p, ceil_div(p.lines, line_tasks), block_channels(q, K_BLOCK))
     line_tasks = ceil_div(p.lines, p.task_lines)
     tile_tasks = min(tiles, ceil_div(nt, line_tasks * q.groups))
-    tasks = q.groups * line_tasks * tile_tasks
     tmp_bytes = (aligned(p.task_lines * sizeof(fnn_line)) + aligned((K_BLOCK * nr + nr) * es)
                  + aligned(q.filters * nr * es) + p.slab_bytes)
     if explicit:
         tmp_bytes += aligned(K_BLOCK * sizeof(Py_ssize_t) + p.task_lines * sizeof(fnn_run))
         tmp_bytes += aligned((K_BLOCK * p.task_pixels + nr) * es)
-    packed_bytes = aligned(q.groups * q.filters * p.depth * es)
     table_bytes = aligned(p.depth * sizeof(Py_ssize_t))
-    cdef Scratch memory = scratch(2 * table_bytes + packed_bytes + nt * tmp_bytes)
+    cdef Scratch memory = scratch(table_bytes + nt * tmp_bytes)
     cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
-    cdef Py_ssize_t *w_off = <Py_ssize_t *>(memory.ptr + table_bytes)
-    cdef char *packed = memory.ptr + 2 * table_bytes
-    cdef char *tmp = packed + packed_bytes
+    cdef char *tmp = memory.ptr + table_bytes
     with nogil:
         tap_offsets(q, &p, off)
-        for i in range(p.depth):
-            w_off[i] = i // taps * w_channel + w_tap[i % taps]
-        blocks = ceil_div(p.depth, K_BLOCK)
-        for t in prange(q.groups * blocks, num_threads=nt, schedule="static"):
-            g = t // blocks
-            k = t % blocks * K_BLOCK
-            pack_tiles(uk.gemm, 0, tiles, q.filters, min(<Py_ssize_t>K_BLOCK, p.depth - k), w + g * w_group * es,
-                       w_filter, w_off + k, packed + (g * p.depth + k) * q.filters * es)
-        for t in prange(tasks, num_threads=nt, schedule="dynamic"):
+        for t in prange(q.groups * line_tasks * tile_tasks, num_threads=nt, schedule="dynamic"):
             correlate_task(uk, q, &p, t // (line_tasks * tile_tasks), t // tile_tasks % line_tasks,
                            tiles * (t % tile_tasks) // tile_tasks, tiles * (t % tile_tasks + 1) // tile_tasks,
                            x, packed, off, bias, y, flags, explicit, tmp + threadid() * tmp_bytes)
@@ -331,8 +338,9 @@ cdef int forward_correlation(Correlation *q, desc, Py_ssize_t *table) except -1:
     return 0
 
 
-def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint relu, bint explicit):
-    """y = x correlated with w, + b, ReLU. explicit: store the column matrix (im2col) instead of packing on the fly."""
+def prepare(cnp.ndarray w, desc):
+    """The filters in the form conv2d_forward multiplies with; for every input and thread count, but one ISA level."""
+    cdef const fnn_ukernels *uk = table_of(w)
     cdef Correlation q
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     cdef Py_ssize_t *table = <Py_ssize_t *>memory.ptr
@@ -341,9 +349,19 @@ def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint re
     cdef Py_ssize_t *w_tap = table + q.row_taps + q.col_taps
     for i in range(taps):
         w_tap[i] = i
-    correlate(table_of(x), &q, <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(w), q.channels * taps, taps,
-              w_tap, q.filters * q.channels * taps, NULL if b is None else <char *>cnp.PyArray_DATA(b),
-              <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0, explicit)
+    return pack_weights(uk, &q, <char *>cnp.PyArray_DATA(w), q.channels * taps, taps, w_tap,
+                        q.filters * q.channels * taps, threads_of(&q))
+
+
+def conv2d_forward(cnp.ndarray x, Scratch filters, b, cnp.ndarray y, desc, bint relu, bint explicit):
+    """y = x correlated with the filters of `prepare`, + b, ReLU. explicit: store the column matrix (im2col) instead
+    of packing on the fly."""
+    cdef Correlation q
+    cdef Scratch memory = scratch(tap_table_bytes(desc))
+    forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
+    correlate(table_of(x), &q, <char *>cnp.PyArray_DATA(x), filters.ptr,
+              NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(y),
+              FNN_RELU if relu else 0, explicit, threads_of(&q))
 
 
 cdef Py_ssize_t residue_taps(Py_ssize_t at, Py_ssize_t taps, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t *tap,
@@ -404,16 +422,20 @@ def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc):
     cdef Correlation q
     cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, taps = desc.r * desc.s, stride_y, stride_x, y0, x0
     cdef Py_ssize_t *w_tap
-    cdef Scratch memory = scratch(input_table_bytes(desc))
+    cdef Scratch packed, memory = scratch(input_table_bytes(desc))
     cdef char *out = <char *>cnp.PyArray_DATA(dx)
+    cdef int nt
     stride_y, stride_x = desc.stride
     if stride_y > 1 or stride_x > 1:      # residues that no tap meets stay zero
         memset(out, 0, cnp.PyArray_NBYTES(dx))
     for y0 in range(stride_y):
         for x0 in range(stride_x):
             if input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
-                correlate(uk, &q, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), taps, q.filters * taps,
-                          w_tap, q.channels * q.filters * taps, NULL, out + (y0 * width + x0) * es, 0, False)
+                nt = threads_of(&q)
+                packed = pack_weights(uk, &q, <char *>cnp.PyArray_DATA(w), taps, q.filters * taps, w_tap,
+                                      q.channels * q.filters * taps, nt)
+                correlate(uk, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr, NULL, out + (y0 * width + x0) * es, 0,
+                          False, nt)
 
 
 # ---- the gradient of the weights ----

@@ -82,17 +82,34 @@ cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const
                    + aligned(t.points * t.product_pitch * es))
 
 
-cdef void pack_filters(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t tile, const char *w, Py_ssize_t w_filter,
-                       Py_ssize_t w_channel, const Py_ssize_t *w_tap, char *packed) noexcept nogil:
+cdef void transform_filters(const fnn_ukernels *uk, int m, const Correlation *q, Py_ssize_t tile, const char *w,
+                            Py_ssize_t w_filter, Py_ssize_t w_channel, const Py_ssize_t *w_tap,
+                            char *packed) noexcept nogil:
     """One register tile of transformed filters: packed[point][block of channels][register tile][channel][row]."""
-    cdef Py_ssize_t es = uk.gemm.itemsize, filters = t.tile.filters, channels = t.tile.channels, c, k, kb
-    cdef Py_ssize_t tiles = tile_count(uk.gemm, filters), row = tile_row(tile, tiles, filters)
-    cdef Py_ssize_t rows = tile_row(tile + 1, tiles, filters) - row
-    for c in range(channels):
+    cdef Py_ssize_t es = uk.gemm.itemsize, c, k, kb, pitch = staggered(q.channels * q.filters)
+    cdef Py_ssize_t tiles = tile_count(uk.gemm, q.filters), row = tile_row(tile, tiles, q.filters)
+    cdef Py_ssize_t rows = tile_row(tile + 1, tiles, q.filters) - row
+    for c in range(q.channels):
         k = c // K_BLOCK * K_BLOCK
-        kb = min(<Py_ssize_t>K_BLOCK, channels - k)
-        uk.winograd.filter(t.m, rows, w + (row * w_filter + c * w_channel) * es, w_filter, w_tap,
-                           packed + (k * filters + row * kb + (c - k) * rows) * es, t.filter_pitch)
+        kb = min(<Py_ssize_t>K_BLOCK, q.channels - k)
+        uk.winograd.filter(m, rows, w + (row * w_filter + c * w_channel) * es, w_filter, w_tap,
+                           packed + (k * q.filters + row * kb + (c - k) * rows) * es, pitch)
+
+
+cdef int threads_of(const Correlation *q) noexcept nogil:
+    return threads_for(4. * q.groups * q.filters * q.channels * q.images * q.oh * q.ow, 0)
+
+
+cdef Scratch pack_weights(const fnn_ukernels *uk, int m, const Correlation *q, const char *w, Py_ssize_t w_filter,
+                          Py_ssize_t w_channel, const Py_ssize_t *w_tap, Py_ssize_t w_group, int nt):
+    """Transformed filters; arguments as for conv.pack_weights."""
+    cdef Py_ssize_t es = uk.gemm.itemsize, tiles = tile_count(uk.gemm, q.filters), i
+    cdef Py_ssize_t group_bytes = (m + 2) * (m + 2) * staggered(q.channels * q.filters) * es
+    cdef Scratch packed = scratch(q.groups * group_bytes)
+    for i in prange(q.groups * tiles, nogil=True, num_threads=nt, schedule="static"):
+        transform_filters(uk, m, q, i % tiles, w + i // tiles * w_group * es, w_filter, w_channel, w_tap,
+                          packed.ptr + i // tiles * group_bytes)
+    return packed
 
 
 cdef void cut_panels(const fnn_ukernels *uk, const Tiling *t, const fnn_line *lines, Py_ssize_t line, Py_ssize_t used,
@@ -173,52 +190,57 @@ cdef void winograd_task(const fnn_ukernels *uk, const Tiling *t, Py_ssize_t grou
                                places + panel * MAX_PANEL, y + k * t.tile.y_filter * es, t.y_row)
 
 
-cdef int winograd(const fnn_ukernels *uk, const Correlation *q, int m, const char *x, const char *w,
-                  Py_ssize_t w_filter, Py_ssize_t w_channel, const Py_ssize_t *w_tap, Py_ssize_t w_group,
-                  const char *bias, char *y, int flags) except -1:
-    """conv.correlate for a 3x3 kernel with stride 1 and taps 0, 1, 2."""
-    cdef Py_ssize_t es = uk.gemm.itemsize, register_tiles = tile_count(uk.gemm, q.filters), task_count, splits, i
+cdef int winograd(const fnn_ukernels *uk, int m, const Correlation *q, const char *x, const char *packed,
+                  const char *bias, char *y, int flags, int nt) except -1:
+    """conv.correlate for a 3x3 kernel with stride 1 and taps 0, 1, 2, and the filters of pack_weights."""
+    cdef Py_ssize_t register_tiles = tile_count(uk.gemm, q.filters), tasks, splits, i
     cdef Py_ssize_t[6] taps = [0, 1, 2, 3, 4, 5]
     cdef Tiling t
-    cdef int nt = threads_for(4. * q.groups * q.filters * q.channels * q.images * q.oh * q.ow, 0)
     make_tiling(uk, q, m, taps, nt, &t)
-    task_count = ceil_div(t.tiles, t.task_tiles)
+    tasks = ceil_div(t.tiles, t.task_tiles)
     # few tiles: share out the filters too
-    splits = min(register_tiles, ceil_div(nt, task_count * q.groups))
-    cdef Py_ssize_t table_bytes = aligned(t.tile.channels * t.points * sizeof(Py_ssize_t))
-    cdef Py_ssize_t packed_bytes = aligned(q.groups * t.points * t.filter_pitch * es)
-    cdef Scratch memory = scratch(table_bytes + packed_bytes + nt * t.tmp_bytes)
+    splits = min(register_tiles, ceil_div(nt, tasks * q.groups))
+    cdef Py_ssize_t table_bytes = aligned(q.channels * t.points * sizeof(Py_ssize_t))
+    cdef Scratch memory = scratch(table_bytes + nt * t.tmp_bytes)
     cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
-    cdef char *packed = memory.ptr + table_bytes
-    cdef char *tmp = packed + packed_bytes
+    cdef char *tmp = memory.ptr + table_bytes
     with nogil:
         tap_offsets(&t.tile, &t.plan, off)
-        for i in prange(q.groups * register_tiles, num_threads=nt, schedule="static"):
-            pack_filters(uk, &t, i % register_tiles, w + i // register_tiles * w_group * es, w_filter, w_channel, w_tap,
-                         packed + i // register_tiles * t.points * t.filter_pitch * es)
-        for i in prange(q.groups * task_count * splits, num_threads=nt, schedule="dynamic"):
-            winograd_task(uk, &t, i // (task_count * splits), i // splits % task_count * t.task_tiles,
+        for i in prange(q.groups * tasks * splits, num_threads=nt, schedule="dynamic"):
+            winograd_task(uk, &t, i // (tasks * splits), i // splits % tasks * t.task_tiles,
                           register_tiles * (i % splits) // splits, register_tiles * (i % splits + 1) // splits, x,
                           packed, off, bias, y, flags, tmp + threadid() * t.tmp_bytes)
     return 0
 
 
-def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint relu, int m):
-    """conv.conv2d_forward by F(m x m, 3 x 3)."""
+def prepare(cnp.ndarray w, desc, int m):
+    """conv.prepare for F(m x m, 3 x 3)."""
     cdef Correlation q
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     cdef Py_ssize_t[9] taps = [0, 1, 2, 3, 4, 5, 6, 7, 8]
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
-    winograd(table_of(x), &q, m, <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(w), q.channels * 9, 9, taps,
-             q.filters * q.channels * 9, NULL if b is None else <char *>cnp.PyArray_DATA(b),
-             <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0)
+    return pack_weights(table_of(w), m, &q, <char *>cnp.PyArray_DATA(w), q.channels * 9, 9, taps,
+                        q.filters * q.channels * 9, threads_of(&q))
+
+
+def conv2d_forward(cnp.ndarray x, Scratch filters, b, cnp.ndarray y, desc, bint relu, int m):
+    """conv.conv2d_forward by F(m x m, 3 x 3)."""
+    cdef Correlation q
+    cdef Scratch memory = scratch(tap_table_bytes(desc))
+    forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
+    winograd(table_of(x), m, &q, <char *>cnp.PyArray_DATA(x), filters.ptr,
+             NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(y),
+             FNN_RELU if relu else 0, threads_of(&q))
 
 
 def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, int m):
     """conv.conv2d_backward_data by F(m x m, 3 x 3)."""
+    cdef const fnn_ukernels *uk = table_of(dy)
     cdef Correlation q
     cdef Py_ssize_t *w_tap
-    cdef Scratch memory = scratch(input_table_bytes(desc))
+    cdef Scratch packed, memory = scratch(input_table_bytes(desc))
     input_correlation(&q, desc, 0, 0, <Py_ssize_t *>memory.ptr, &w_tap)
-    winograd(table_of(dy), &q, m, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, w_tap,
-             q.channels * q.filters * 9, NULL, <char *>cnp.PyArray_DATA(dx), 0)
+    cdef int nt = threads_of(&q)
+    packed = pack_weights(uk, m, &q, <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, w_tap,
+                          q.channels * q.filters * 9, nt)
+    winograd(uk, m, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr, NULL, <char *>cnp.PyArray_DATA(dx), 0, nt)

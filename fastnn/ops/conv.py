@@ -22,8 +22,10 @@ class Algorithm(NamedTuple):
     """(desc, dtype) -> None, or the reason why this algorithm cannot be used"""
     pays: Callable
     """desc -> whether it is expected to be faster than those behind it in the list"""
+    prepare: Callable
+    """(w, desc) -> the filters as forward wants them"""
     forward: Callable
-    """(x, w, b, y, desc, relu)"""
+    """(x, filters, b, y, desc, relu)"""
     backward_data: Callable
     """(dy, w, dx, desc)"""
     backward_weight: Callable
@@ -61,20 +63,21 @@ def winograd_pays(desc, m):
 
 # In order of preference. docs/performance.md has the measurements behind the rules.
 CONV2D_ALGORITHMS = (
-    Algorithm("depthwise", depthwise_declines, lambda desc: True, depthwise.conv2d_forward,
+    Algorithm("depthwise", depthwise_declines, lambda desc: True,
+              depthwise.prepare, depthwise.conv2d_forward,
               depthwise.conv2d_backward_data, depthwise.conv2d_backward_weight),
-    Algorithm("winograd4", winograd_declines, lambda desc: winograd_pays(desc, 4),
-              partial(winograd.conv2d_forward, m=4), partial(winograd.conv2d_backward_data, m=4),
-              direct.conv2d_backward_weight),
-    Algorithm("winograd2", winograd_declines, lambda desc: winograd_pays(desc, 2),
-              partial(winograd.conv2d_forward, m=2), partial(winograd.conv2d_backward_data, m=2),
-              direct.conv2d_backward_weight),
+    Algorithm("winograd4", winograd_declines, partial(winograd_pays, m=4),
+              partial(winograd.prepare, m=4), partial(winograd.conv2d_forward, m=4),
+              partial(winograd.conv2d_backward_data, m=4), direct.conv2d_backward_weight),
+    Algorithm("winograd2", winograd_declines, partial(winograd_pays, m=2),
+              partial(winograd.prepare, m=2), partial(winograd.conv2d_forward, m=2),
+              partial(winograd.conv2d_backward_data, m=2), direct.conv2d_backward_weight),
     Algorithm("implicit", never_declines, lambda desc: True,
-              partial(direct.conv2d_forward, explicit=False), direct.conv2d_backward_data,
-              direct.conv2d_backward_weight),
+              direct.prepare, partial(direct.conv2d_forward, explicit=False),
+              direct.conv2d_backward_data, direct.conv2d_backward_weight),
     Algorithm("im2col", never_declines, lambda desc: False,
-              partial(direct.conv2d_forward, explicit=True), direct.conv2d_backward_data,
-              direct.conv2d_backward_weight),
+              direct.prepare, partial(direct.conv2d_forward, explicit=True),
+              direct.conv2d_backward_data, direct.conv2d_backward_weight),
 )  # fmt: skip
 
 
@@ -136,7 +139,7 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
         b = array_of_shape(b, "conv2d", "b", (desc.k,), x)
     y = np.empty(desc.y_shape, x.dtype)
     if desc.n:
-        algorithm.forward(x, w, b, y, desc, False)
+        algorithm.forward(x, algorithm.prepare(w, desc), b, y, desc, False)
     return y, Conv2dCtx(desc, x, w, b is not None, algorithm) if keep else None
 
 

@@ -72,6 +72,8 @@ SPECS = (
             case((1, 2, 12, 12), (2, 2, 5, 5), stride=3, dilation=2, padding=4),
             case((5, 2, 3, 3), (3, 2, 3, 3), padding="valid"),
             case((2, 40, 6, 6), (33, 40, 3, 3), padding=1),
+            case((2, 2, 33, 41), (3, 2, 3, 3), padding=1),  # several panels of Winograd tiles
+            case((1, 270, 5, 6), (2, 270, 3, 3), padding=2, bias=False),  # more channels than one block of the sum
             case((1, 2, 4, 70), (13, 2, 2, 3), padding=(0, 1)),
             case((1, 1, 3, 1100), (2, 1, 2, 3), stride=(1, 1), padding=(1, 1)),
         ),
