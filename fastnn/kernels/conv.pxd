@@ -42,7 +42,8 @@ cdef Py_ssize_t tap_table_bytes(desc) except -1
 cdef int forward_correlation(Correlation *q, desc, Py_ssize_t *table) except -1
 
 # One correlation with rotated kernels for every residue of the input position modulo the stride: the input's gradient.
-# Sets up residue (y0, x0) in q and w_tap; False if no tap meets it. table: input_table_bytes(desc).
+# Sets up residue (y0, x0) in q and w_tap; False if no tap meets it (fill_residue). table: input_table_bytes(desc).
 cdef Py_ssize_t input_table_bytes(desc) except -1
 cdef bint input_correlation(Correlation *q, desc, Py_ssize_t y0, Py_ssize_t x0, Py_ssize_t *table,
                             Py_ssize_t **w_tap) except -1
+cdef int fill_residue(const fnn_ukernels *uk, const Correlation *q, const char *bias, char *y) except -1

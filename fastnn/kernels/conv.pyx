@@ -396,8 +396,6 @@ cdef bint input_correlation(Correlation *q, desc, Py_ssize_t y0, Py_ssize_t x0, 
     cdef Py_ssize_t i, j
     stride_y, stride_x = desc.stride
     dilation_y, dilation_x = desc.dilation
-    if y0 >= height or x0 >= width:
-        return False
     q.images, q.groups, q.channels, q.filters = desc.n, desc.groups, desc.k // desc.groups, desc.c // desc.groups
     q.h, q.w = desc.oh, desc.ow
     q.oh, q.ow = ceil_div(height - y0, stride_y), ceil_div(width - x0, stride_x)
@@ -416,26 +414,40 @@ cdef bint input_correlation(Correlation *q, desc, Py_ssize_t y0, Py_ssize_t x0, 
     return q.row_taps > 0 and q.col_taps > 0
 
 
-def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc):
-    """dx = dy, dilated with zeros by the stride, fully correlated with w rotated by 180 degrees."""
+cdef int fill_residue(const fnn_ukernels *uk, const Correlation *q, const char *bias, char *y) except -1:
+    """The pixels of a residue that no tap meets: the bias, or zero."""
+    cdef Py_ssize_t es = uk.gemm.itemsize, filters = q.groups * q.filters, i, u
+    cdef Scratch row = scratch(q.ow * es)
+    for i in range(q.images * filters):
+        uk.conv.tap_row(q.ow, NULL, 0, NULL, NULL, bias + i % filters * es if bias != NULL else NULL, 0, row.ptr)
+        for u in range(q.oh):
+            uk.conv.put_row(row.ptr, q.ow, y + (i * q.y_filter + u * q.y_row) * es, q.y_col)
+    return 0
+
+
+def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, b=None):
+    """dx = dy, dilated with zeros by the stride, fully correlated with w rotated by 180 degrees; + b a channel, for
+    those to whom this is the forward pass (transposed convolution)."""
     cdef const fnn_ukernels *uk = table_of(dy)
     cdef Correlation q
-    cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, taps = desc.r * desc.s, stride_y, stride_x, y0, x0
+    cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, height = desc.h, taps = desc.r * desc.s
+    cdef Py_ssize_t stride_y, stride_x, y0, x0
     cdef Py_ssize_t *w_tap
     cdef Scratch packed, memory = scratch(input_table_bytes(desc))
-    cdef char *out = <char *>cnp.PyArray_DATA(dx)
+    cdef const char *bias = NULL if b is None else <char *>cnp.PyArray_DATA(b)
+    cdef char *out
     cdef int nt
     stride_y, stride_x = desc.stride
-    if stride_y > 1 or stride_x > 1:      # residues that no tap meets stay zero
-        memset(out, 0, cnp.PyArray_NBYTES(dx))
-    for y0 in range(stride_y):
-        for x0 in range(stride_x):
-            if input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
-                nt = threads_of(&q)
-                packed = pack_weights(uk, &q, <char *>cnp.PyArray_DATA(w), taps, q.filters * taps, w_tap,
-                                      q.channels * q.filters * taps, nt)
-                correlate(uk, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr, NULL, out + (y0 * width + x0) * es, 0,
-                          False, nt)
+    for y0 in range(min(stride_y, height)):
+        for x0 in range(min(stride_x, width)):
+            out = <char *>cnp.PyArray_DATA(dx) + (y0 * width + x0) * es
+            if not input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
+                fill_residue(uk, &q, bias, out)
+                continue
+            nt = threads_of(&q)
+            packed = pack_weights(uk, &q, <char *>cnp.PyArray_DATA(w), taps, q.filters * taps, w_tap,
+                                  q.channels * q.filters * taps, nt)
+            correlate(uk, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr, bias, out, 0, False, nt)
 
 
 # ---- the gradient of the weights ----

@@ -9,8 +9,8 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from fastnn.kernels.conv cimport (
-    Correlation, Plan, aligned, ceil_div, forward_correlation, input_correlation, input_table_bytes, make_lines,
-    plan_lines, plan_task, tap_offsets, tap_table_bytes,
+    Correlation, Plan, aligned, ceil_div, fill_residue, forward_correlation, input_correlation, input_table_bytes,
+    make_lines, plan_lines, plan_task, tap_offsets, tap_table_bytes,
 )
 from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_RELU, fnn_line, fnn_ukernels
@@ -99,22 +99,25 @@ def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint re
                    FNN_RELU if relu else 0)
 
 
-def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc):
+def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, b=None):
     """conv.conv2d_backward_data with one channel and one filter a group."""
     cdef const fnn_ukernels *uk = table_of(dy)
     cdef Correlation q
-    cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, taps = desc.r * desc.s, stride_y, stride_x, y0, x0
+    cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, height = desc.h, taps = desc.r * desc.s
+    cdef Py_ssize_t stride_y, stride_x, y0, x0
     cdef Py_ssize_t *w_tap
     cdef Scratch memory = scratch(input_table_bytes(desc))
-    cdef char *out = <char *>cnp.PyArray_DATA(dx)
+    cdef const char *bias = NULL if b is None else <char *>cnp.PyArray_DATA(b)
+    cdef char *out
     stride_y, stride_x = desc.stride
-    if stride_y > 1 or stride_x > 1:      # residues that no tap meets stay zero
-        memset(out, 0, cnp.PyArray_NBYTES(dx))
-    for y0 in range(stride_y):
-        for x0 in range(stride_x):
+    for y0 in range(min(stride_y, height)):
+        for x0 in range(min(stride_x, width)):
+            out = <char *>cnp.PyArray_DATA(dx) + (y0 * width + x0) * es
             if input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
-                correlate_rows(uk, &q, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), taps, w_tap, NULL,
-                               out + (y0 * width + x0) * es, 0)
+                correlate_rows(uk, &q, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), taps, w_tap, bias,
+                               out, 0)
+            else:
+                fill_residue(uk, &q, bias, out)
 
 
 cdef void sums_task(const fnn_ukernels *uk, const Correlation *q, const Plan *p, Py_ssize_t group, const char *x,

@@ -233,7 +233,7 @@ def conv2d_forward(cnp.ndarray x, Scratch filters, b, cnp.ndarray y, desc, bint 
              FNN_RELU if relu else 0, threads_of(&q))
 
 
-def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, int m):
+def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, b=None, *, int m):
     """conv.conv2d_backward_data by F(m x m, 3 x 3)."""
     cdef const fnn_ukernels *uk = table_of(dy)
     cdef Correlation q
@@ -243,4 +243,5 @@ def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, in
     cdef int nt = threads_of(&q)
     packed = pack_weights(uk, m, &q, <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, w_tap,
                           q.channels * q.filters * 9, nt)
-    winograd(uk, m, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr, NULL, <char *>cnp.PyArray_DATA(dx), 0, nt)
+    winograd(uk, m, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr,
+             NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(dx), 0, nt)

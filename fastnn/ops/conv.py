@@ -27,7 +27,7 @@ class Algorithm(NamedTuple):
     forward: Callable
     """(x, filters, b, y, desc, relu)"""
     backward_data: Callable
-    """(dy, w, dx, desc)"""
+    """(dy, w, dx, desc, b=None); with b, a bias a channel, this is the transposed convolution"""
     backward_weight: Callable
     """(x, dy, dw, desc)"""
 
