@@ -59,43 +59,37 @@ FNN_INLINE ptrdiff_t FN(pool_layout)(const fnn_pool *p, real *scratch, FN(pool_r
     return 2 * (n + split) + vectors;
 }
 
+FNN_INLINE vec FN(pool_reduce)(const int op, vec acc, vec x)
+{
+    if (op == POOL_AVG)
+        return acc + x;
+    return vsel(x != x, x, op == POOL_MAX ? vmax(x, acc) : vmin(x, acc)); /* these keep a NaN in acc, but not in x */
+}
+
 /* Lanes in which x replaces the extremum so far: it is better, or the first NaN. */
-FNN_INLINE ivec FN(pool_better)(const int op, vec x, vec best)
+FNN_INLINE ivec FN(pool_better)(const int op, vec best, vec x)
 {
     return ~(op == POOL_MAX ? x <= best : x >= best) & (best == best);
 }
 
-FNN_INLINE vec FN(pool_reduce)(const int op, vec acc, vec x)
-{
-    return op == POOL_AVG ? acc + x : vsel(FN(pool_better)(op, x, acc), x, acc);
-}
-
-/* Reduces n <= VL columns of `taps` rows, `step` elements apart; first: the plane index of x. */
+/* Reduces n columns, VL at most, of `taps` rows that are `step` elements apart; first: the plane index of x. */
 FNN_INLINE void FN(pool_down_n)(const int op, const int index, ptrdiff_t taps, ptrdiff_t step, const real *x,
                                 ptrdiff_t first, ptrdiff_t n, real *row, inat *irow)
 {
-    vec acc = n == VL ? vload(x) : vload_n(x, n);
+    vec acc = vload_upto(x, n);
     ivec at = viota() + (inat)first, best = at;
     for (ptrdiff_t i = 1; i < taps; i++) {
         x += step;
-        const vec v = n == VL ? vload(x) : vload_n(x, n);
+        const vec v = vload_upto(x, n);
         if (index) {
-            const ivec better = FN(pool_better)(op, v, acc);
             at += (inat)step;
-            best = (ivec)vsel(better, (vec)at, (vec)best);
-            acc = vsel(better, v, acc);
-        } else {
-            acc = FN(pool_reduce)(op, acc, v);
+            best = (ivec)vsel(FN(pool_better)(op, acc, v), (vec)at, (vec)best);
         }
+        acc = FN(pool_reduce)(op, acc, v);
     }
-    if (n == VL)
-        vstore(row, acc);
-    else
-        vstore_n(row, acc, n);
-    if (index && n == VL)
-        vstore((real *)irow, (vec)best);
-    else if (index)
-        vstore_n((real *)irow, (vec)best, n);
+    vstore_upto(row, acc, n);
+    if (index)
+        vstore_upto((real *)irow, (vec)best, n);
 }
 
 FNN_INLINE void FN(pool_down)(const int op, const int index, ptrdiff_t taps, const fnn_pool *p, const real *x,
@@ -169,10 +163,7 @@ FNN_INLINE void FN(pool_across)(const int op, const int index, const ptrdiff_t t
         }
         if (op == POOL_AVG)
             acc /= rows * vload(b->divisors + v);
-        if (n >= VL)
-            vstore(y + v, acc);
-        else
-            vstore_n(y + v, acc, n);
+        vstore_upto(y + v, acc, n);
         if (!index)
             continue;
         /* Down, the upper row won a tie; across, the least plane index does. That of padding is the largest. */
@@ -184,10 +175,7 @@ FNN_INLINE void FN(pool_across)(const int op, const int index, const ptrdiff_t t
             best = (ivec)vsel(((x == acc) | (x != x)) & (i < best), (vec)i, (vec)best);
             FNN_NEXT_TAP(tap, f);
         }
-        if (n >= VL)
-            vstore((real *)iy + v, (vec)best);
-        else
-            vstore_n((real *)iy + v, (vec)best, n);
+        vstore_upto((real *)iy + v, (vec)best, n);
     }
 }
 #undef FNN_NEXT_TAP
@@ -347,11 +335,8 @@ static void FN(avg_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const voi
         for (ptrdiff_t u = 0; u < p->oh; u++, dy += p->ow) {
             const vec rows = vset1((real)FN(pool_rows_divisor)(p, u));
             real *quotients = b.quotients + u * b.vectors;
-            ptrdiff_t v = 0;
-            for (; v + VL <= p->ow; v += VL)
-                vstore(quotients + v, vload(dy + v) / (rows * vload(b.divisors + v)));
-            if (v < p->ow)
-                vstore(quotients + v, vload_n(dy + v, p->ow - v) / (rows * vload(b.divisors + v)));
+            for (ptrdiff_t v = 0; v < p->ow; v += VL)
+                vstore(quotients + v, vload_upto(dy + v, p->ow - v) / (rows * vload(b.divisors + v)));
         }
         ptrdiff_t lo = 0, hi = 0; /* rows of windows over row r of pixels */
         for (ptrdiff_t r = 0; r < p->h; r++, dx += p->w) {
