@@ -96,8 +96,25 @@ typedef struct {
 } fnn_elementwise_ukernels;
 
 /* ---- pool.c ---- */
+/* Windows of kh x kw pixels on planes of h x w, giving planes of oh x ow. The last two are for averages. */
 typedef struct {
-    int placeholder;
+    ptrdiff_t h, w, oh, ow;
+    ptrdiff_t kh, kw, sh, sw, ph, pw, dh, dw; /* kernel, stride, padding, dilation */
+    ptrdiff_t divisor;                        /* of the sum, 0: the pixels in the window, */
+    ptrdiff_t include_pad;                    /* those of the padding too */
+} fnn_pool;
+
+/* Works on `planes` planes. index: where in its plane each output was taken from, as integers of the width of an element;
+ * NULL if not wanted. Its users: max and min write it, index_backward reads it. */
+typedef void fnn_pool_function(const fnn_pool *p, ptrdiff_t planes, const void *src, void *dst, void *index,
+                               void *scratch);
+
+typedef struct {
+    ptrdiff_t (*scratch)(const fnn_pool *p), (*avg_backward_scratch)(const fnn_pool *p); /* bytes */
+    fnn_pool_function *max, *min, *avg;
+    fnn_pool_function *index_backward; /* dx = 0, then dx[index] += dy; no scratch */
+    fnn_pool_function *avg_backward;
+    fnn_pool_function *subsample, *subsample_backward; /* windows of one pixel, which may start at a negative padding */
 } fnn_pool_ukernels;
 
 /* ---- norm.c ---- */

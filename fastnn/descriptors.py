@@ -17,7 +17,7 @@ def hashable(value):
 
 def cached(function):
     """lru_cache for a function of shapes and options, of which lists count as tuples."""
-    lookup = lru_cache(maxsize=1024)(function)
+    lookup = lru_cache(maxsize=1024, typed=True)(function)  # 2.0 is not 2
 
     @wraps(function)
     def call(*args, **options):
@@ -145,3 +145,135 @@ def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
     oh = (h + top + bottom - span_y) // stride[0] + 1
     ow = (w + left + right - span_x) // stride[1] + 1
     return Conv2dDesc(n, c, h, w, k, r, s, stride, padding, dilation, int(groups), oh, ow)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool2dDesc:
+    """Windows of `kernel` pixels on images (n, c, h, w), giving images (n, c, oh, ow); pairs are (down, across)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    oh: int
+    ow: int
+
+    @property
+    def x_shape(self):
+        return self.n, self.c, self.h, self.w
+
+    @property
+    def y_shape(self):
+        return self.n, self.c, self.oh, self.ow
+
+    @property
+    def geometry(self):
+        """kh, kw, sh, sw, ph, pw, dh, dw"""
+        return self.kernel + self.stride + self.padding + self.dilation
+
+    @property
+    def flops(self):
+        """A comparison or an addition for every pixel of every window."""
+        return self.n * self.c * self.oh * self.ow * self.kernel[0] * self.kernel[1]
+
+    def bytes(self, itemsize):
+        """Input and output, each once over the memory bus."""
+        return itemsize * self.n * self.c * (self.h * self.w + self.oh * self.ow)
+
+
+def pool_outputs(op, axis, size, kernel, stride, padding, dilation, ceil_mode):
+    """Number of windows on an axis of `size` pixels."""
+    span = dilation * (kernel - 1) + 1
+    last = size + 2 * padding - span  # where the last window may start, counted from the padding
+    count = (-(-last // stride) if ceil_mode else last // stride) + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:  # a window starts in the image or in front of it
+        count -= 1
+    if count < 1:
+        raise ValueError(
+            f"{op}: the window's {axis}, {span} with dilation {dilation}, is larger than the padded image's, "
+            f"{size + 2 * padding} ({size} with padding {padding})"
+        )
+    # The first pixels of the windows that start in the padding; only dilation can step over a whole image.
+    for start in range(-padding, min(0, count * stride - padding), stride):
+        first = start % dilation
+        if first >= min(size, start + span):
+            raise ValueError(
+                f"{op}: a window has no pixel of the image: {axis} {size}, kernel_size {kernel}, padding {padding}, "
+                f"dilation {dilation}"
+            )
+    return count
+
+
+@cached
+def pool2d_desc(op, x_shape, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    """The descriptor of a pooling operator `op`; ValueError or TypeError naming the argument that does not fit."""
+    n, c, h, w = x_shape
+    kernel = pair(kernel_size, op, "kernel_size", 1)
+    stride = kernel if stride is None else pair(stride, op, "stride", 1)
+    padding = pair(padding, op, "padding", 0)
+    dilation = pair(dilation, op, "dilation", 1)
+    if c == 0:
+        raise ValueError(f"{op}: x has no channels (shape {x_shape})")
+    if max(*kernel, *stride, *dilation) > 2**31 - 1:
+        raise ValueError(f"{op}: kernel_size, stride and dilation must be less than 2**31")
+    if h * w > 2**31 - 1:
+        raise ValueError(f"{op}: x has {h} x {w} pixels a plane, expected at most 2**31 - 1")
+    if padding[0] > kernel[0] // 2 or padding[1] > kernel[1] // 2:
+        raise ValueError(f"{op}: padding must be at most half of kernel_size, got {padding} with {kernel}")
+    oh, ow = (
+        pool_outputs(op, *axis, bool(ceil_mode))
+        for axis in zip(("height", "width"), (h, w), kernel, stride, padding, dilation, strict=True)
+    )
+    return Pool2dDesc(n, c, h, w, kernel, stride, padding, dilation, oh, ow)
+
+
+@dataclass(frozen=True, slots=True)
+class Subsample2dDesc:
+    """One pixel, at (top, left), of every whole block of images (n, c, h, w), giving images (n, c, oh, ow)."""
+
+    n: int
+    c: int
+    h: int
+    w: int
+    block: tuple[int, int]
+    top: int
+    left: int
+    oh: int
+    ow: int
+
+    @property
+    def x_shape(self):
+        return self.n, self.c, self.h, self.w
+
+    @property
+    def y_shape(self):
+        return self.n, self.c, self.oh, self.ow
+
+    @property
+    def geometry(self):
+        """As windows of one pixel: kh, kw, sh, sw, ph, pw, dh, dw; the offset is a negative padding."""
+        return 1, 1, *self.block, -self.top, -self.left, 1, 1
+
+    def bytes(self, itemsize):
+        """Output once over the memory bus, and the rows of the input that have a pixel in it."""
+        return itemsize * self.n * self.c * self.oh * (self.w + self.ow)
+
+
+@cached
+def subsample2d_desc(x_shape, block, position="upper_left"):
+    """The descriptor of subsample2d; ValueError or TypeError naming the argument that does not fit."""
+    n, c, h, w = x_shape
+    if position not in ("upper_left", "middle"):
+        raise ValueError(f"subsample2d: position must be 'upper_left' or 'middle', got {position!r}")
+    block = pair(block, "subsample2d", "block", 1)
+    if c == 0:
+        raise ValueError(f"subsample2d: x has no channels (shape {x_shape})")
+    oh, ow = h // block[0], w // block[1]
+    if oh == 0 or ow == 0:
+        raise ValueError(f"subsample2d: block {block} is larger than the image, {h} x {w}")
+    top, left = (block[0] // 2, block[1] // 2) if position == "middle" else (0, 0)
+    return Subsample2dDesc(n, c, h, w, block, top, left, oh, ow)

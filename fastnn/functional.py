@@ -3,15 +3,19 @@
 from fastnn import ops
 
 __all__ = [
+    "avg_pool2d",
     "conv2d",
     "cross_entropy",
     "linear",
     "log_softmax",
     "matmul",
+    "max_pool2d",
+    "min_pool2d",
     "mse_loss",
     "relu",
     "sigmoid",
     "softmax",
+    "subsample2d",
     "tanh",
 ]
 
@@ -69,3 +73,29 @@ def matmul(input, other):
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of input (N, C, H, W) with weight (K, C/groups, R, S); see ops.conv2d_forward."""
     return ops.conv2d_forward(input, weight, bias, stride, padding, dilation, groups, keep=False)[0]
+
+
+def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Maximum of every window of input (N, C, H, W), or (maximum, index in the plane); see ops.max_pool2d_forward."""
+    options = stride, padding, dilation, ceil_mode, return_indices
+    return ops.max_pool2d_forward(input, kernel_size, *options, keep=False)[0]
+
+
+def min_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Minimum of every window of input (N, C, H, W), or (minimum, index in the plane); see ops.min_pool2d_forward."""
+    options = stride, padding, dilation, ceil_mode, return_indices
+    return ops.min_pool2d_forward(input, kernel_size, *options, keep=False)[0]
+
+
+def avg_pool2d(
+    input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+):
+    """Average of every window of input (N, C, H, W); see ops.avg_pool2d_forward."""
+    return ops.avg_pool2d_forward(
+        input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, keep=False
+    )[0]
+
+
+def subsample2d(input, block, position="upper_left"):
+    """One pixel of every block of input (N, C, H, W): its upper left or its middle; see ops.subsample2d_forward."""
+    return ops.subsample2d_forward(input, block, position, keep=False)[0]

@@ -58,6 +58,15 @@ FNN_INLINE vec vload(const real *p) { return *(const uvec *)p; }
 FNN_INLINE void vstore(real *p, vec v) { *(uvec *)p = v; }
 FNN_INLINE vec vset1(real x) { return x - (vec){0}; } /* x - (+0) is x, signed zeros and NaN included */
 
+/* 0, 1, 2, … as integers of the lane width. */
+FNN_INLINE ivec viota(void)
+{
+    ivec v;
+    for (ptrdiff_t i = 0; i < VL; i++)
+        v[i] = (inat)i;
+    return v;
+}
+
 /* The first n < VL lanes; a load gives zero in the others, a store leaves memory behind them untouched. */
 FNN_INLINE vec vload_n(const real *p, ptrdiff_t n)
 {
@@ -65,6 +74,10 @@ FNN_INLINE vec vload_n(const real *p, ptrdiff_t n)
     return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif defined(FNN_BUILD_AVX512)
     return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
+    return (vec)_mm256_maskload_ps(p, (__m256i)(viota() < (inat)n));
+#elif defined(FNN_BUILD_AVX2)
+    return (vec)_mm256_maskload_pd(p, (__m256i)(viota() < (inat)n));
 #else
     vec v = {0};
     for (ptrdiff_t i = 0; i < n; i++)
@@ -79,6 +92,10 @@ FNN_INLINE void vstore_n(real *p, vec v, ptrdiff_t n)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #elif defined(FNN_BUILD_AVX512)
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
+    _mm256_maskstore_ps(p, (__m256i)(viota() < (inat)n), (__m256)v);
+#elif defined(FNN_BUILD_AVX2)
+    _mm256_maskstore_pd(p, (__m256i)(viota() < (inat)n), (__m256d)v);
 #else
     for (ptrdiff_t i = 0; i < n; i++)
         p[i] = v[i];
@@ -184,13 +201,4 @@ FNN_INLINE void vsum4(vec a, vec b, vec c, vec d, real out[4])
     for (ptrdiff_t n = VL; n > 4; n /= 2)
         v = veven(v, v) + vodd(v, v);
     memcpy(out, &v, 4 * sizeof(real));
-}
-
-/* 0, 1, 2, … as integers of the lane width. */
-FNN_INLINE ivec viota(void)
-{
-    ivec v;
-    for (ptrdiff_t i = 0; i < VL; i++)
-        v[i] = (inat)i;
-    return v;
 }

@@ -73,8 +73,25 @@ cdef extern from "ukernels.h" nogil:
         void (*squared_error)(Py_ssize_t n, const void *x, const void *target, void *y) noexcept nogil
 
     # ---- pool.c ----
+    ctypedef struct fnn_pool:
+        Py_ssize_t h, w, oh, ow
+        Py_ssize_t kh, kw, sh, sw, ph, pw, dh, dw
+        Py_ssize_t divisor
+        Py_ssize_t include_pad
+
+    ctypedef void fnn_pool_function(const fnn_pool *p, Py_ssize_t planes, const void *src, void *dst, void *index,
+                                    void *scratch) noexcept nogil
+
     ctypedef struct fnn_pool_ukernels:
-        int placeholder
+        Py_ssize_t (*scratch)(const fnn_pool *p) noexcept nogil
+        Py_ssize_t (*avg_backward_scratch)(const fnn_pool *p) noexcept nogil
+        fnn_pool_function *max
+        fnn_pool_function *min
+        fnn_pool_function *avg
+        fnn_pool_function *index_backward
+        fnn_pool_function *avg_backward
+        fnn_pool_function *subsample
+        fnn_pool_function *subsample_backward
 
     # ---- norm.c ----
     ctypedef struct fnn_norm_ukernels:
