@@ -90,13 +90,13 @@ class Conv2dDesc:
         return itemsize * (prod(self.x_shape) + prod(self.w_shape) + prod(self.y_shape))
 
 
-def conv2d_padding(padding, r, s, stride, dilation):
-    """conv2d's padding option as (top, bottom, left, right)."""
+def conv2d_padding(op, padding, r, s, stride, dilation):
+    """A convolution's padding option as (top, bottom, left, right)."""
     if padding == "valid":
         return 0, 0, 0, 0
     if padding == "same":
         if stride != (1, 1):
-            raise ValueError(f"conv2d: padding 'same' needs stride 1, got stride {stride}")
+            raise ValueError(f"{op}: padding 'same' needs stride 1, got stride {stride}")
         v, h = dilation[0] * (r - 1), dilation[1] * (s - 1)
         return v // 2, v - v // 2, h // 2, h - h // 2
     values = tuple(padding) if isinstance(padding, tuple) else (padding, padding)
@@ -104,11 +104,11 @@ def conv2d_padding(padding, r, s, stride, dilation):
         values = (values[0], values[0], values[1], values[1])
     if len(values) != 4 or not all(is_int(v) for v in values):
         raise TypeError(
-            "conv2d: padding must be an integer, a pair, (top, bottom, left, right), 'same' or 'valid', "
+            f"{op}: padding must be an integer, a pair, (top, bottom, left, right), 'same' or 'valid', "
             f"got {padding!r}"
         )
     if min(values) < 0:
-        raise ValueError(f"conv2d: padding must not be negative, got {padding!r}")
+        raise ValueError(f"{op}: padding must not be negative, got {padding!r}")
     return tuple(int(v) for v in values)
 
 
@@ -119,7 +119,7 @@ def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
     k, cg, r, s = w_shape
     stride = pair(stride, "conv2d", "stride", 1)
     dilation = pair(dilation, "conv2d", "dilation", 1)
-    padding = conv2d_padding(padding, r, s, stride, dilation)
+    padding = conv2d_padding("conv2d", padding, r, s, stride, dilation)
     if not is_int(groups):
         raise TypeError(f"conv2d: groups must be an integer, got {groups!r}")
     if groups < 1:
@@ -277,3 +277,37 @@ def subsample2d_desc(x_shape, block, position="upper_left"):
         raise ValueError(f"subsample2d: block {block} is larger than the image, {h} x {w}")
     top, left = (block[0] // 2, block[1] // 2) if position == "middle" else (0, 0)
     return Subsample2dDesc(n, c, h, w, block, top, left, oh, ow)
+
+
+@cached
+def conv_transpose2d_desc(x_shape, w_shape, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """The descriptor of the convolution whose input's gradient a transposed convolution is: its `y_shape` is the shape
+    of the transposed convolution's input, and its `x_shape` that of the output."""
+    op = "conv_transpose2d"
+    n, k, h, w = x_shape
+    _, cg, r, s = w_shape
+    stride = pair(stride, op, "stride", 1)
+    dilation = pair(dilation, op, "dilation", 1)
+    extra = pair(output_padding, op, "output_padding", 0)
+    if not is_int(groups):
+        raise TypeError(f"{op}: groups must be an integer, got {groups!r}")
+    if groups < 1 or k % groups:
+        raise ValueError(f"{op}: groups={groups} does not divide {k} input channels")
+    if min(k, h, w, *w_shape) < 1:
+        raise ValueError(f"{op}: x (shape {x_shape}) or w (shape {w_shape}) has no elements along an axis")
+    if w_shape[0] != k:
+        raise ValueError(f"{op}: w has {w_shape[0]} input channels, expected {k}, the channels of x (shape {x_shape})")
+    if any(e >= max(t, d) for e, t, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError(
+            f"{op}: output_padding must be smaller than stride or dilation, got output_padding {extra}, "
+            f"stride {stride}, dilation {dilation}"
+        )
+    if isinstance(padding, str):
+        raise TypeError(f"{op}: padding must be an integer, a pair or (top, bottom, left, right), got {padding!r}")
+    padding = conv2d_padding(op, padding, r, s, stride, dilation)
+    top, bottom, left, right = padding
+    oh = (h - 1) * stride[0] - top - bottom + dilation[0] * (r - 1) + extra[0] + 1
+    ow = (w - 1) * stride[1] - left - right + dilation[1] * (s - 1) + extra[1] + 1
+    if min(oh, ow) < 1:
+        raise ValueError(f"{op}: padding {padding} leaves nothing of the output ({oh} x {ow})")
+    return Conv2dDesc(n, cg * groups, oh, ow, k, r, s, stride, padding, dilation, int(groups), h, w)

@@ -419,7 +419,7 @@ cdef int fill_residue(const fnn_ukernels *uk, const Correlation *q, const char *
     cdef Py_ssize_t es = uk.gemm.itemsize, filters = q.groups * q.filters, i, u
     cdef Scratch row = scratch(q.ow * es)
     for i in range(q.images * filters):
-        uk.conv.tap_row(q.ow, NULL, 0, NULL, NULL, bias + i % filters * es if bias != NULL else NULL, 0, row.ptr)
+        uk.conv.tap_row(q.ow, row.ptr, 0, NULL, NULL, bias + i % filters * es if bias != NULL else NULL, 0, row.ptr)
         for u in range(q.oh):
             uk.conv.put_row(row.ptr, q.ow, y + (i * q.y_filter + u * q.y_row) * es, q.y_col)
     return 0

@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import Conv2dDesc, cached, conv2d_desc
+from fastnn.descriptors import Conv2dDesc, cached, conv2d_desc, conv_transpose2d_desc, is_int
 from fastnn.kernels import conv as direct
-from fastnn.kernels import depthwise, winograd
+from fastnn.kernels import depthwise, runtime, winograd
 from fastnn.ops._arrays import array, array_of_shape, empty_like
+from fastnn.ops.elementwise import OutputCtx, relu_backward
 
-__all__ = ["col2im", "conv2d_backward", "conv2d_forward", "im2col", "rot180"]
+__all__ = [
+    "col2im", "conv1d_backward", "conv1d_forward", "conv2d_backward", "conv2d_forward",
+    "conv_transpose2d_backward", "conv_transpose2d_forward", "im2col", "prepare_conv2d", "rot180",
+]  # fmt: skip
 
 
 class Algorithm(NamedTuple):
@@ -104,12 +108,42 @@ def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo
     return desc, choose("conv2d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
 
+class PreparedConv2d:
+    """Filters, packed or transformed once for many calls of conv2d; made by prepare_conv2d.
+
+    A copy of the weights is kept: changing the original array later changes nothing here. Safe to share between
+    threads.
+    """
+
+    def __init__(self, w):
+        self.w = w
+        self.forms = {}
+
+    def form(self, algorithm, desc):
+        """The filters as the algorithm wants them; made at its first use at an instruction-set level."""
+        key = algorithm.name, desc.groups, runtime.get_isa()
+        if key not in self.forms:
+            self.forms[key] = algorithm.prepare(self.w, desc)
+        return self.forms[key]
+
+
+def prepare_conv2d(w):
+    """Prepare filters for inference: conv2d_forward takes the result in place of w and keeps each algorithm's packed
+    or transformed form of it, instead of making it anew in every call.
+
+    w: (K, C/groups, R, S), float32 or float64; copied.
+    """
+    return PreparedConv2d(array(w, "prepare_conv2d", "w", 4, "(K, C/groups, R, S)").copy())
+
+
 class Conv2dCtx(NamedTuple):
     desc: Conv2dDesc
     x: np.ndarray
     w: np.ndarray
     bias: bool
     algorithm: Algorithm
+    y: np.ndarray | None
+    """Kept if a ReLU follows."""
 
     @property
     def algo(self):
@@ -117,14 +151,17 @@ class Conv2dCtx(NamedTuple):
         return self.algorithm.name
 
 
-def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, algo="auto", keep=True):
+def conv2d_forward(
+    x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, algo="auto", keep=True
+):
     """Two-dimensional cross-correlation, the convolution of neural networks:
 
         y[n,k,u,v] = b[k] + sum_{c,i,j} w[k,c,i,j] x[n, c, u*stride + i*dilation - top, v*stride + j*dilation - left]
 
-    x: (N, C, H, W), float32 or float64. w: (K, C/groups, R, S). b: (K,) or None.
+    x: (N, C, H, W), float32 or float64. w: (K, C/groups, R, S), or the result of prepare_conv2d. b: (K,) or None.
     stride, dilation: an integer or (vertical, horizontal). padding: an integer, a pair, (top, bottom, left, right),
     "same" or "valid". groups divides C and K; filters of a group see the channels of that group.
+    activation: None, or "relu", applied before the result is stored.
     algo: "auto"; "exact", without Winograd's different rounding; or one of
         "winograd4", "winograd2": minimal filtering F(4x4, 3x3) and F(2x2, 3x3), float32 and 3x3 kernels only;
         "depthwise": one channel and one filter in every group;
@@ -133,14 +170,19 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     Returns (y, ctx) with y (N, K, OH, OW), OH = (H + top + bottom - dilation*(R-1) - 1) // stride + 1.
     """
     x = array(x, "conv2d", "x", 4, "(N, C, H, W)")
-    w = array(w, "conv2d", "w", 4, "(K, C/groups, R, S)", x)
+    prepared = w if type(w) is PreparedConv2d else None
+    w = array(w if prepared is None else prepared.w, "conv2d", "w", 4, "(K, C/groups, R, S)", x)
     desc, algorithm = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     if b is not None:
         b = array_of_shape(b, "conv2d", "b", (desc.k,), x)
+    if activation is not None and activation != "relu":
+        raise ValueError(f"conv2d: activation must be None or 'relu', got {activation!r}")
+    relu = activation is not None
     y = np.empty(desc.y_shape, x.dtype)
     if desc.n:
-        algorithm.forward(x, algorithm.prepare(w, desc), b, y, desc, False)
-    return y, Conv2dCtx(desc, x, w, b is not None, algorithm) if keep else None
+        filters = algorithm.prepare(w, desc) if prepared is None else prepared.form(algorithm, desc)
+        algorithm.forward(x, filters, b, y, desc, relu)
+    return y, Conv2dCtx(desc, x, w, b is not None, algorithm, y if relu else None) if keep else None
 
 
 def conv2d_backward(dy, ctx, needs=(True, True, True)):
@@ -152,6 +194,8 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     """
     desc, x, w = ctx.desc, ctx.x, ctx.w
     dy = array_of_shape(dy, "conv2d", "dy", desc.y_shape, x)
+    if ctx.y is not None:
+        dy = relu_backward(dy, OutputCtx(ctx.y))
     dx = dw = db = None
     if needs[0]:
         dx = empty_like(x)
@@ -166,6 +210,104 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     if needs[2] and ctx.bias:
         db = dy.sum(axis=(0, 2, 3))
     return dx, dw, db
+
+
+class ConvTranspose2dCtx(NamedTuple):
+    desc: Conv2dDesc
+    """Of the convolution that this one is the transpose of."""
+    x: np.ndarray
+    w: np.ndarray
+    bias: bool
+    algorithm: Algorithm
+
+    @property
+    def algo(self):
+        """Name of the algorithm that ran."""
+        return self.algorithm.name
+
+
+@cached
+def conv_transpose2d_plan(x_shape, w_shape, dtype, stride, padding, output_padding, groups, dilation, algo):
+    """(descriptor, algorithm) of a call."""
+    desc = conv_transpose2d_desc(x_shape, w_shape, stride, padding, output_padding, groups, dilation)
+    return desc, choose("conv_transpose2d", CONV2D_ALGORITHMS, desc, dtype, algo)
+
+
+def conv_transpose2d_forward(
+    x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, *, algo="auto", keep=True
+):
+    """Transposed convolution (up-convolution): the gradient of conv2d with respect to its input, as a layer.
+
+    It equals up-sampling by zero insertion followed by convolution with the rotated kernel. x: (N, K, H, W).
+    w: (K, C/groups, R, S). b: (C,) or None. stride, output_padding, dilation: an integer or (vertical, horizontal);
+    padding: an integer, a pair or (top, bottom, left, right). algo: as in conv2d_forward.
+    Returns (y, ctx) with y (N, C, OH, OW), OH = (H-1)*stride - top - bottom + dilation*(R-1) + output_padding + 1.
+    """
+    x = array(x, "conv_transpose2d", "x", 4, "(N, K, H, W)")
+    w = array(w, "conv_transpose2d", "w", 4, "(K, C/groups, R, S)", x)
+    desc, algorithm = conv_transpose2d_plan(
+        x.shape, w.shape, x.dtype, stride, padding, output_padding, groups, dilation, algo
+    )
+    if b is not None:
+        b = array_of_shape(b, "conv_transpose2d", "b", (desc.c,), x)
+    y = np.empty(desc.x_shape, x.dtype)
+    if desc.n:
+        algorithm.backward_data(x, w, y, desc, b)
+    return y, ConvTranspose2dCtx(desc, x, w, b is not None, algorithm) if keep else None
+
+
+def conv_transpose2d_backward(dy, ctx, needs=(True, True, True)):
+    """Gradients of a transposed convolution, with dy (N, C, OH, OW): dx is dy convolved with w, dw is dy correlated
+    with x, db is dy summed over batch and pixels. Returns (dx, dw, db), None where not needed or without a bias."""
+    desc, x, w = ctx.desc, ctx.x, ctx.w
+    dy = array_of_shape(dy, "conv_transpose2d", "dy", desc.x_shape, x)
+    dx = dw = db = None
+    if needs[0]:
+        dx = empty_like(x)
+        if desc.n:
+            ctx.algorithm.forward(dy, ctx.algorithm.prepare(w, desc), None, dx, desc, False)
+    if needs[1]:
+        dw = empty_like(w)
+        if desc.n:
+            ctx.algorithm.backward_weight(dy, x, dw, desc)
+        else:
+            dw.fill(0)
+    if needs[2] and ctx.bias:
+        db = dy.sum(axis=(0, 2, 3))
+    return dx, dw, db
+
+
+def flat(option, op, name):
+    """An option of a one-dimensional convolution as a single integer."""
+    value = option[0] if isinstance(option, tuple | list) and len(option) == 1 else option
+    if not is_int(value):
+        raise TypeError(f"{op}: {name} must be an integer, got {option!r}")
+    return value
+
+
+def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, algo="auto", keep=True):
+    """One-dimensional cross-correlation: conv2d on images one pixel high.
+
+    x: (N, C, L). w: (K, C/groups, R). b: (K,) or None. stride, dilation: integers; padding: an integer, (left, right),
+    "same" or "valid". Returns (y, ctx) with y (N, K, OL).
+    """
+    x = array(x, "conv1d", "x", 3, "(N, C, L)")
+    w = array(w, "conv1d", "w", 3, "(K, C/groups, R)", x)
+    if isinstance(padding, tuple | list) and len(padding) == 2:
+        padding = (0, 0, *padding)
+    elif not isinstance(padding, str):
+        padding = (0, flat(padding, "conv1d", "padding"))
+    stride, dilation = (1, flat(stride, "conv1d", "stride")), (1, flat(dilation, "conv1d", "dilation"))
+    x, w = x[:, :, None], w[:, :, None]
+    y, ctx = conv2d_forward(x, w, b, stride, padding, dilation, groups, algo=algo, keep=keep)
+    return y[:, :, 0], ctx
+
+
+def conv1d_backward(dy, ctx, needs=(True, True, True)):
+    """Gradients of conv1d, as conv2d_backward: (dx, dw, db)."""
+    dy = array(dy, "conv1d", "dy", 3, "(N, K, OL)", ctx.x)
+    dx, dw, db = conv2d_backward(dy[:, :, None], ctx, needs)
+    return None if dx is None else dx[:, :, 0], None if dw is None else dw[:, :, 0], db
 
 
 def rot180(w):

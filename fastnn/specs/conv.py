@@ -1,11 +1,17 @@
 """Specs of convolution."""
 
-from fastnn.descriptors import conv2d_desc
+from fastnn.descriptors import conv2d_desc, conv_transpose2d_desc
 from fastnn.registry import Case, OpSpec, Rounding, Work
 
 
 def case(x, w, bias=True, label="", **options):
     return Case({"x": x, "w": w, "b": (w[0],) if bias else None}, options, label)
+
+
+def case_transposed(x, w, bias=True, label="", groups=1, **options):
+    """A transposed convolution; w is (K, C/groups, R, S)."""
+    options = {**options, "groups": groups} if groups > 1 else options
+    return Case({"x": x, "w": w, "b": (w[1] * groups,) if bias else None}, options, label)
 
 
 def layer(n, c, size, k, kernel, stride=1, padding=0, groups=1, label=""):
@@ -18,20 +24,43 @@ def describe(case):
     return conv2d_desc(case.shapes["x"], case.shapes["w"], **case.options)
 
 
-def forward_work(case, itemsize):
-    desc = describe(case)
-    return Work(desc.flops, desc.bytes(itemsize))
+def describe_transposed(case):
+    return conv_transpose2d_desc(case.shapes["x"], case.shapes["w"], **case.options)
 
 
-def backward_work(case, itemsize):
-    desc = describe(case)
-    return Work(2 * desc.flops, 2 * desc.bytes(itemsize))
+def describe_1d(case):
+    """conv1d as the conv2d that it is."""
+    x, w = ((*shape[:2], 1, shape[2]) for shape in (case.shapes["x"], case.shapes["w"]))
+    options = dict(case.options)
+    padding = options.pop("padding", 0)
+    if not isinstance(padding, str):
+        options["padding"] = (0, 0, *padding) if isinstance(padding, tuple) else (0, padding)
+    else:
+        options["padding"] = padding
+    for name in ("stride", "dilation"):
+        options[name] = (1, options.get(name, 1))
+    return conv2d_desc(x, w, **options)
 
 
-def depth(case):
+def work_of(describe, times):
+    """Work of a convolution (times=1) or of two of its gradients (2)."""
+
+    def work(case, itemsize):
+        desc = describe(case)
+        return Work(times * desc.flops, times * desc.bytes(itemsize))
+
+    return work
+
+
+def depth_of(describe):
     """Terms of the longest sum: an output's, an input gradient's, or a weight gradient's."""
-    desc = describe(case)
-    return max(desc.depth, desc.k // desc.groups * desc.r * desc.s, desc.n * desc.oh * desc.ow)
+
+    def depth(case):
+        desc = describe(case)
+        pixels = desc.n * max(desc.oh * desc.ow, desc.h * desc.w)
+        return max(desc.depth, desc.k // desc.groups * desc.r * desc.s, pixels)
+
+    return depth
 
 
 def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
@@ -41,10 +70,24 @@ def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
     return torch.nn.functional.conv2d(x, w, b, stride, padding, dilation, groups)
 
 
+def torch_conv1d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
+    if isinstance(padding, tuple):
+        x, padding = torch.nn.functional.pad(x, padding), 0
+    return torch.nn.functional.conv1d(x, w, b, stride, padding, dilation, groups)
+
+
+def torch_conv_transpose2d(torch, x, w, b, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    return torch.nn.functional.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
+
+
+ALGOS = ("depthwise", "winograd4", "winograd2", "implicit", "im2col")
+
 # Rounding of Winograd's F(m x m, 3 x 3): a result is A^T [(G g G^T) . (B^T d B)] A, so that an error in a product
 # enters it multiplied by at most the largest row sum of |A^T| (|G| 1) (|B^T| 1), squared for two dimensions: 48^2 for
 # m = 4, 8^2 for m = 2. Against the 9 terms of the definition that is the amplification below. (Barabasz et al.,
 # "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.)
+ROUNDING = {"winograd4": Rounding(2304 / 9, False), "winograd2": Rounding(64 / 9, True)}
+
 VGG16_BATCH_4 = tuple(
     layer(4, c, size, k, 3, padding=1, label=f"vgg16 {c}->{k} {size}x{size}")
     for c, size, k in [
@@ -86,12 +129,54 @@ SPECS = (
             layer(64, 1, 28, 8, 3, padding=1, label="mnist 3x3"),
             layer(8, 64, 56, 64, 3, padding=1, groups=64, label="depthwise 3x3"),
         ),
-        work=forward_work,
-        backward_work=backward_work,
-        depth=depth,
+        work=work_of(describe, 1),
+        backward_work=work_of(describe, 2),
+        depth=depth_of(describe),
         multilinear=True,
-        algos=("depthwise", "winograd4", "winograd2", "implicit", "im2col"),
-        rounding={"winograd4": Rounding(2304 / 9, False), "winograd2": Rounding(64 / 9, True)},
+        algos=ALGOS,
+        rounding=ROUNDING,
         peers={"torch": torch_conv2d},
+    ),
+    OpSpec(
+        name="conv1d",
+        grads=("x", "w", "b"),
+        cases=(
+            case((1, 1, 1), (1, 1, 1)),
+            case((2, 3, 19), (4, 3, 5), padding=2),
+            case((2, 4, 33), (6, 2, 3), groups=2, stride=2, dilation=3, padding=(4, 1)),
+            case((3, 5, 21), (5, 1, 4), groups=5, padding="same", bias=False),
+        ),
+        bench=(case((8, 64, 1024), (64, 64, 3), padding=1, label="conv1d 64->64 x1024"),),
+        work=work_of(describe_1d, 1),
+        backward_work=work_of(describe_1d, 2),
+        depth=depth_of(describe_1d),
+        multilinear=True,
+        peers={"torch": torch_conv1d},
+    ),
+    OpSpec(
+        name="conv_transpose2d",
+        grads=("x", "w", "b"),
+        cases=(
+            case_transposed((1, 1, 1, 1), (1, 1, 1, 1)),
+            case_transposed((2, 3, 4, 5), (3, 4, 3, 2)),
+            case_transposed((2, 4, 5, 4), (4, 3, 4, 4), stride=2, padding=1),
+            case_transposed((1, 4, 4, 3), (4, 3, 3, 3), stride=(3, 2), padding=(1, 0), output_padding=(2, 1), groups=2),
+            case_transposed((2, 3, 5, 6), (3, 2, 3, 3), dilation=(2, 1), padding=1, bias=False),
+            case_transposed((1, 2, 3, 4), (2, 2, 1, 2), stride=(2, 3), output_padding=1),
+            case_transposed((2, 5, 7, 9), (5, 1, 3, 3), groups=5, stride=2, padding=1, output_padding=1),
+            case_transposed((2, 18, 9, 13), (18, 17, 3, 3), padding=1),
+        ),
+        bench=(
+            case_transposed((8, 64, 28, 28), (64, 32, 4, 4), stride=2, padding=1, label="up-convolution 4x4/2"),
+            case_transposed((8, 128, 28, 28), (128, 64, 2, 2), stride=2, label="up-convolution 2x2/2"),
+            case_transposed((8, 64, 56, 56), (64, 64, 3, 3), padding=1, label="transposed 3x3"),
+        ),
+        work=work_of(describe_transposed, 1),
+        backward_work=work_of(describe_transposed, 2),
+        depth=depth_of(describe_transposed),
+        multilinear=True,
+        algos=ALGOS,
+        rounding=ROUNDING,
+        peers={"torch": torch_conv_transpose2d},
     ),
 )
