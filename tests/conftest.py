@@ -1,0 +1,85 @@
+"""What every test shares: instruction-set levels, dtypes, the floating-point environment, a child interpreter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Tests use more threads than there may be processors; threads that wait must not keep the others from running. OpenMP
+# reads this when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hypothesis
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.kernels import runtime
+from fastnn.verify import forced
+
+# No deadline, because a shared machine stalls; no database, and examples derived from the test itself, so that two
+# runs test the same. HYPOTHESIS_PROFILE=random explores.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=100, database=None)
+hypothesis.settings.register_profile("random", deadline=None, max_examples=500, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+PACKAGE = Path(fastnn.__file__).parent
+
+
+def pytest_report_header(config):
+    return (
+        f"fastnn {fastnn.__version__} in {PACKAGE.parent}; {', '.join(runtime.supported_isas())}; "
+        f"{'OpenMP' if runtime.OPENMP else 'no OpenMP'}, {fastnn.get_num_threads()} threads"
+        f"{', debug' if runtime.DEBUG else ''}"
+    )
+
+
+def pytest_generate_tests(metafunc):
+    """A test that asks for `isa` runs at every level of this machine; one that asks for `dtype`, in both."""
+    if "isa" in metafunc.fixturenames:
+        metafunc.parametrize("isa", runtime.supported_isas(), indirect=True)
+    if "dtype" in metafunc.fixturenames:
+        metafunc.parametrize("dtype", DTYPES, ids=str)
+
+
+@pytest.fixture
+def isa(request):
+    """The instruction-set level in use during the test."""
+    with forced(isa=request.param):
+        yield request.param
+
+
+# Smallest normal numbers, and neighbours of 1: products that only come out right with gradual underflow and
+# rounding to nearest.
+TINY = np.array([np.finfo(np.float32).tiny], np.float32)
+HALF_ULP = np.array([2.0**-24], np.float32)
+ONE = np.ones(1, np.float32)
+
+
+@pytest.fixture(autouse=True)
+def floating_point_environment():
+    """No test may leave flush-to-zero, denormals-are-zero or another rounding mode behind in this thread."""
+    yield
+    subnormal = TINY / 2
+    assert subnormal[0] != 0, "results are flushed to zero"
+    assert (subnormal * 2)[0] == TINY[0], "subnormal operands are taken for zero"
+    assert (ONE + HALF_ULP)[0] == 1, "rounding is not to nearest even: a half ulp was rounded up"
+    assert (ONE + 1.5 * HALF_ULP)[0] > 1, "rounding is not to nearest: three quarters of an ulp were cut off"
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run code in a fresh interpreter, away from the source tree, with the fastnn that is under test.
+
+    python(code, *flags, timeout=60, **environment) -> CompletedProcess; an environment value of None unsets.
+    """
+
+    def run(code, *flags, timeout=60, **environment):
+        env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
+        env = {name: value for name, value in env.items() if value is not None}
+        return subprocess.run(
+            [sys.executable, *flags, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout
+        )
+
+    return run
