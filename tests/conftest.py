@@ -23,7 +23,6 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, m
 hypothesis.settings.register_profile("random", deadline=None, max_examples=500, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 PACKAGE = Path(fastnn.__file__).parent
 
 
@@ -35,19 +34,17 @@ def pytest_report_header(config):
     )
 
 
-def pytest_generate_tests(metafunc):
-    """A test that asks for `isa` runs at every level of this machine; one that asks for `dtype`, in both."""
-    if "isa" in metafunc.fixturenames:
-        metafunc.parametrize("isa", runtime.supported_isas(), indirect=True)
-    if "dtype" in metafunc.fixturenames:
-        metafunc.parametrize("dtype", DTYPES, ids=str)
-
-
-@pytest.fixture
+@pytest.fixture(params=runtime.supported_isas())
 def isa(request):
-    """The instruction-set level in use during the test."""
+    """The test runs at every instruction-set level of this machine, one after the other in use."""
     with forced(isa=request.param):
         yield request.param
+
+
+@pytest.fixture(params=[np.dtype(np.float32), np.dtype(np.float64)], ids=str)
+def dtype(request):
+    """The test runs in both precisions."""
+    return request.param
 
 
 # Smallest normal numbers, and neighbours of 1: products that only come out right with gradual underflow and

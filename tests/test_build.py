@@ -71,7 +71,7 @@ def test_every_c_file_is_a_dependency(extensions):
 def test_every_pyx_is_built(extensions):
     built = {source for extension in extensions for source in extension.sources}
     assert built == {str(path.relative_to(ROOT)) for path in (ROOT / "fastnn").rglob("*.pyx")}
-    assert {path.name.partition(".")[0] for path in EXTENSIONS} == {Path(source).stem for source in built}
+    assert {path.name.partition(".")[0] for path in EXTENSIONS} >= {Path(source).stem for source in built}
 
 
 def symbols(path, *flags):
