@@ -181,5 +181,5 @@ def torch_arguments(f):
     if parameters and not any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
         return [p.name for p in parameters]
     first = (f.__doc__ or "").strip().partition("\n")[0]
-    inside = first.partition("(")[2].rpartition(") ->")[0]
+    inside = first.partition(" -> ")[0].partition("(")[2].rpartition(")")[0]
     return [part.partition("=")[0].strip() for part in inside.split(",") if part.strip() not in ("", "*")] or None

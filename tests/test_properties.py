@@ -71,14 +71,14 @@ def four_sides(padding):
 
 @st.composite
 def pool2d_cases(draw, dilated):
-    """Padding of at most half the kernel, as pooling demands."""
+    """Padding of at most half the kernel, and no window that steps over the whole image, as pooling demands."""
     kernel_size = draw(integer_or_pair(small))
     (r, s) = as_pair(kernel_size)
     padding = draw(st.tuples(st.integers(0, r // 2), st.integers(0, s // 2)))
     dilation = draw(integer_or_pair(st.integers(1, 3))) if dilated else 1
     (dy, dx) = as_pair(dilation)
-    height = max(1, dy * (r - 1) + 1 - 2 * padding[0]) + draw(st.integers(0, 9))
-    width = max(1, dx * (s - 1) + 1 - 2 * padding[1]) + draw(st.one_of(st.integers(0, 9), edge))
+    height = max(dy, dy * (r - 1) + 1 - 2 * padding[0]) + draw(st.integers(0, 9))
+    width = max(dx, dx * (s - 1) + 1 - 2 * padding[1]) + draw(st.one_of(st.integers(0, 9), edge))
     options = {"kernel_size": kernel_size, "padding": padding, "ceil_mode": draw(st.booleans())}
     options["stride"] = draw(st.one_of(st.none(), integer_or_pair(st.integers(1, 4))))
     if dilated:
