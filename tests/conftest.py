@@ -67,16 +67,16 @@ def floating_point_environment():
 
 @pytest.fixture
 def python(tmp_path):
-    """Run code in a fresh interpreter, away from the source tree, with the fastnn that is under test.
+    """Run a fresh interpreter, away from the source tree, with the fastnn that is under test.
 
-    python(code, *flags, timeout=60, **environment) -> CompletedProcess; an environment value of None unsets.
+    python(*arguments, timeout=60, **environment) -> CompletedProcess; an environment value of None unsets.
     """
 
-    def run(code, *flags, timeout=60, **environment):
+    def run(*arguments, timeout=60, **environment):
         env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
         env = {name: value for name, value in env.items() if value is not None}
         return subprocess.run(
-            [sys.executable, *flags, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout
+            [sys.executable, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout
         )
 
     return run

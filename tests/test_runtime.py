@@ -28,17 +28,17 @@ def last_line(text):
 
 @pytest.mark.parametrize("name", runtime.supported_isas())
 def test_isa_from_environment(python, name):
-    assert python(PRINT_ISA, FASTNN_ISA=name).stdout.strip() == name
+    assert python("-c", PRINT_ISA, FASTNN_ISA=name).stdout.strip() == name
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_isa_defaults_to_the_best(python, value):
-    assert python(PRINT_ISA, FASTNN_ISA=value).stdout.strip() == runtime.supported_isas()[-1]
+    assert python("-c", PRINT_ISA, FASTNN_ISA=value).stdout.strip() == runtime.supported_isas()[-1]
 
 
 @pytest.mark.parametrize("name", ["avx1024", "AVX2", " baseline"])
 def test_unknown_isa(python, name):
-    result = python(PRINT_ISA, FASTNN_ISA=name)
+    result = python("-c", PRINT_ISA, FASTNN_ISA=name)
     assert result.returncode != 0
     line = last_line(result.stderr)
     assert line.startswith("ValueError") and "FASTNN_ISA" in line and repr(name) in line and "baseline" in line
@@ -71,7 +71,7 @@ def test_unsupported_isa():
     [("3", None, 3), (None, "5", 5), ("2", "5", 2), ("", "4", 4), (None, "4,2", 4), (" 6 ", None, 6)],
 )
 def test_threads_from_environment(python, fastnn_value, omp_value, expected):
-    result = python(PRINT_THREADS, FASTNN_NUM_THREADS=fastnn_value, OMP_NUM_THREADS=omp_value)
+    result = python("-c", PRINT_THREADS, FASTNN_NUM_THREADS=fastnn_value, OMP_NUM_THREADS=omp_value)
     assert result.stdout.strip() == str(expected), result.stderr
 
 
@@ -79,7 +79,7 @@ def test_threads_from_environment(python, fastnn_value, omp_value, expected):
 @pytest.mark.parametrize("variable", ["FASTNN_NUM_THREADS", "OMP_NUM_THREADS"])
 def test_malformed_threads(python, variable, value):
     unset = {"FASTNN_NUM_THREADS": None, "OMP_NUM_THREADS": None}
-    result = python(PRINT_THREADS, **{**unset, variable: value})
+    result = python("-c", PRINT_THREADS, **{**unset, variable: value})
     assert result.returncode != 0
     line = last_line(result.stderr)
     assert line.startswith("ValueError") and variable in line and repr(value) in line
@@ -112,7 +112,7 @@ def test_too_few_threads(n):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
 def test_affinity_is_the_default(python):
     code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n" + PRINT_THREADS
-    result = python(code, FASTNN_NUM_THREADS=None, OMP_NUM_THREADS=None)
+    result = python("-c", code, FASTNN_NUM_THREADS=None, OMP_NUM_THREADS=None)
     assert result.stdout.strip() == "1", result.stderr
 
 
@@ -234,7 +234,7 @@ print(int(ops.relu_forward(x)[0].sum()))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
 def test_failed_allocation(python):
-    result = python(TOO_LARGE, FASTNN_NUM_THREADS="1")
+    result = python("-c", TOO_LARGE, FASTNN_NUM_THREADS="1")
     assert result.stdout.split() == ["MemoryError"] * 3 + ["4000000"], result.stderr
 
 
@@ -269,12 +269,12 @@ assert fastnn.ops.relu_forward(subnormal)[0][0] == subnormal[0] != 0
 
 
 def test_import_keeps_the_floating_point_environment(python):
-    result = python(FP_ENVIRONMENT)
+    result = python("-c", FP_ENVIRONMENT)
     assert result.returncode == 0, result.stderr
 
 
 def test_import_without_warnings(python):
-    result = python("import fastnn, fastnn.registry; fastnn.registry.specs()", "-W", "error")
+    result = python("-W", "error", "-c", "import fastnn, fastnn.registry; fastnn.registry.specs()")
     assert result.returncode == 0, result.stderr
     assert result.stdout == result.stderr == ""
 
@@ -286,7 +286,7 @@ def test_import_is_light(python):
         "print(time.perf_counter() - start);"
         "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
     )
-    seconds, modules = zip(*(python(code).stdout.splitlines() for _ in range(3)), strict=True)
+    seconds, modules = zip(*(python("-c", code).stdout.splitlines() for _ in range(3)), strict=True)
     assert min(map(float, seconds)) < 0.5
     # Cython registers modules of its own for what extensions share.
     foreign = {name for name in modules[0].split() if not name.startswith(("_cython_", "cython_runtime"))}
