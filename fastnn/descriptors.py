@@ -113,33 +113,33 @@ def conv2d_padding(op, padding, r, s, stride, dilation):
 
 
 @cached
-def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
-    """The descriptor of a convolution; ValueError or TypeError naming the argument if the arguments do not fit."""
+def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1, op="conv2d"):
+    """The descriptor of a convolution; ValueError or TypeError naming `op` and argument if the arguments do not fit."""
     n, c, h, w = x_shape
     k, cg, r, s = w_shape
-    stride = pair(stride, "conv2d", "stride", 1)
-    dilation = pair(dilation, "conv2d", "dilation", 1)
-    padding = conv2d_padding("conv2d", padding, r, s, stride, dilation)
+    stride = pair(stride, op, "stride", 1)
+    dilation = pair(dilation, op, "dilation", 1)
+    padding = conv2d_padding(op, padding, r, s, stride, dilation)
     if not is_int(groups):
-        raise TypeError(f"conv2d: groups must be an integer, got {groups!r}")
+        raise TypeError(f"{op}: groups must be an integer, got {groups!r}")
     if groups < 1:
-        raise ValueError(f"conv2d: groups must be at least 1, got {groups}")
+        raise ValueError(f"{op}: groups must be at least 1, got {groups}")
     if c == 0:
-        raise ValueError(f"conv2d: x has no channels (shape {x_shape})")
+        raise ValueError(f"{op}: x has no channels (shape {x_shape})")
     if c % groups or k % groups:
-        raise ValueError(f"conv2d: groups={groups} does not divide {c} input channels and {k} filters")
+        raise ValueError(f"{op}: groups={groups} does not divide {c} input channels and {k} filters")
     if cg != c // groups:
         raise ValueError(
-            f"conv2d: w has {cg} input channels per group, x has {c} channels / {groups} group{'s' * (groups > 1)} "
+            f"{op}: w has {cg} input channels per group, x has {c} channels / {groups} group{'s' * (groups > 1)} "
             f"(expected w of shape ({k}, {c // groups}, {r}, {s}), got {w_shape})"
         )
     if k == 0 or r == 0 or s == 0:
-        raise ValueError(f"conv2d: w is empty (shape {w_shape})")
+        raise ValueError(f"{op}: w is empty (shape {w_shape})")
     top, bottom, left, right = padding
     span_y, span_x = dilation[0] * (r - 1) + 1, dilation[1] * (s - 1) + 1
     if span_y > h + top + bottom or span_x > w + left + right:
         raise ValueError(
-            f"conv2d: the kernel, {span_y} x {span_x} with dilation {dilation}, is larger than the padded image, "
+            f"{op}: the kernel, {span_y} x {span_x} with dilation {dilation}, is larger than the padded image, "
             f"{h + top + bottom} x {w + left + right} (x has shape {x_shape}, padding is {padding})"
         )
     oh = (h + top + bottom - span_y) // stride[0] + 1

@@ -34,9 +34,9 @@ class Rounding(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One problem: the shapes of the array arguments (None for an absent one) and the keyword options."""
+    """One problem: the shapes of the array arguments, as tuples or None for an absent one, and the keyword options."""
 
-    shapes: Mapping[str, tuple[int, ...] | None]
+    shapes: Mapping[str, Any]
     options: Mapping[str, Any] = {}
     label: str = ""
 

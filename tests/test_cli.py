@@ -1,8 +1,6 @@
 """The command line: what it prints, writes and returns."""
 
 import json
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -45,8 +43,9 @@ def test_info_names_the_source_of_the_thread_count(capsys, monkeypatch):
     assert "2 (set_num_threads)" in capsys.readouterr().out
 
 
-def test_module_runs():
-    done = subprocess.run([sys.executable, "-m", "fastnn", "info"], capture_output=True, text=True, check=True)
+def test_module_runs(python):
+    done = python("-m", "fastnn", "info")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("fastnn")
 
 

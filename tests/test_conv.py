@@ -1,148 +1,119 @@
-"""Convolution: what the registry's cases cannot say."""
+"""What convolution is: its definition, and the identities that its backward pass and its neighbours rest on."""
 
 import numpy as np
 import pytest
+from support import each_case
 
 from fastnn import ops, reference
-from fastnn.verify import forced
 
-RNG = np.random.default_rng(0)
-
-
-def draw(*shape, dtype=np.float32):
-    return RNG.standard_normal(shape).astype(dtype)
-
-
-@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": (1, 2)}, {"padding": (0, 2, 1, 3), "groups": 2}])
-def test_seven_loops_are_the_columns_product(options):
-    x, b = draw(2, 4, 6, 7, dtype=np.float64), draw(6, dtype=np.float64)
-    w = draw(6, 4 // options.get("groups", 1), 3, 2, dtype=np.float64)
-    fast, _ = reference.conv2d_forward(x, w, b, **options)
-    np.testing.assert_allclose(reference.conv2d_loops(x, w, b, **options), fast, rtol=1e-12, atol=1e-12)
+CASES = [  # x, w, stride, padding, dilation
+    ((2, 3, 5, 7), (4, 3, 3, 2), 1, 0, 1),
+    ((1, 2, 8, 9), (3, 2, 3, 5), (2, 3), (1, 2), 1),
+    ((2, 1, 7, 6), (2, 1, 2, 3), 1, (0, 2, 3, 1), (3, 1)),
+]
+each_geometry = pytest.mark.parametrize(("x_shape", "w_shape", "stride", "padding", "dilation"), CASES)
 
 
-@pytest.mark.parametrize("algo", ["implicit", "im2col", "winograd2", "winograd4"])
-def test_fused_relu(algo):
-    """conv2d with a ReLU is conv2d, then ReLU; forward and backward, bit for bit."""
-    x, w, b = draw(2, 5, 9, 13), draw(17, 5, 3, 3), draw(17)
-    y, ctx = ops.conv2d_forward(x, w, b, padding=1, algo=algo)
-    z, relu_ctx = ops.relu_forward(y)
-    fused, fused_ctx = ops.conv2d_forward(x, w, b, padding=1, activation="relu", algo=algo)
-    np.testing.assert_array_equal(fused, z)
-    dy = draw(*y.shape)
-    want = ops.conv2d_backward(ops.relu_backward(dy, relu_ctx), ctx)
-    for got, expected in zip(ops.conv2d_backward(dy, fused_ctx), want, strict=True):
-        np.testing.assert_array_equal(got, expected)
+def integers(shape, seed=0):
+    """Small integers, whose sums are exact."""
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float64)
 
 
-def test_depthwise_fused_relu():
-    x, w, b = draw(2, 5, 9, 70), draw(5, 1, 3, 3), draw(5)
-    y, _ = ops.conv2d_forward(x, w, b, padding=1, groups=5, algo="depthwise")
-    fused, _ = ops.conv2d_forward(x, w, b, padding=1, groups=5, activation="relu", algo="depthwise")
-    np.testing.assert_array_equal(fused, np.maximum(y, 0))
+@each_case(lambda spec: spec.name == "conv2d")
+def test_reference_is_the_definition(spec, case):
+    """The reference's matrix product equals seven nested loops."""
+    arrays = spec.inputs(case, np.float64, kind="integer")
+    if arrays["x"].size * arrays["w"].size > 20_000:
+        arrays = {"x": arrays["x"][:1, ..., :9], "w": arrays["w"], "b": arrays["b"]}
+    y, _ = reference.conv2d_forward(**arrays, **case.options)
+    np.testing.assert_array_equal(y, reference.conv2d_loops(**arrays, **case.options))
 
 
-@pytest.mark.parametrize("algo", ["auto", "implicit", "winograd2", "winograd4"])
-def test_prepared_filters_change_nothing(algo):
-    w = draw(20, 18, 3, 3)
-    prepared = ops.prepare_conv2d(w)
-    for size in (3, 30):
-        x = draw(2, 18, size, size + 1)
-        want, _ = ops.conv2d_forward(x, w, padding=1, algo=algo)
-        for _ in range(2):
-            got, ctx = ops.conv2d_forward(x, prepared, padding=1, algo=algo)
-            np.testing.assert_array_equal(got, want)
-    assert ctx.w is not w
-    dx, dw, _ = ops.conv2d_backward(want, ctx)
-    assert dx.shape == x.shape and dw.shape == w.shape
+@each_geometry
+def test_convolution_is_a_matrix_product_with_im2col(x_shape, w_shape, stride, padding, dilation, isa):
+    x, w = integers(x_shape), integers(w_shape, 1)
+    columns = ops.im2col(x, w_shape[2:], stride, padding, dilation)
+    y, _ = ops.conv2d_forward(x, w, None, stride, padding, dilation)
+    np.testing.assert_array_equal((w.reshape(len(w), -1) @ columns).reshape(y.shape), y)
 
 
-def test_prepared_filters_are_a_copy():
-    x, w = draw(1, 3, 8, 8), draw(4, 3, 3, 3)
-    prepared = ops.prepare_conv2d(w)
-    before, _ = ops.conv2d_forward(x, prepared)
-    w[...] = 0
-    np.testing.assert_array_equal(ops.conv2d_forward(x, prepared)[0], before)
+@each_geometry
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+def test_col2im_is_the_adjoint_of_im2col(module, x_shape, w_shape, stride, padding, dilation, dtype):
+    """<im2col(x), cols> = <x, col2im(cols)>"""
+    x = integers(x_shape).astype(dtype)
+    columns = module.im2col(x, w_shape[2:], stride, padding, dilation)
+    other = integers(columns.shape, 1).astype(dtype)
+    image = module.col2im(other, x_shape, w_shape[2:], stride, padding, dilation)
+    assert columns.dtype == image.dtype == dtype and image.shape == x_shape
+    assert np.vdot(columns, other) == np.vdot(x, image)
 
 
-def test_winograd_error_against_float64():
-    """The rounding stated in docs/performance.md, relative to the largest result: typical of normal data."""
-    x, w = draw(1, 64, 24, 24), draw(32, 64, 3, 3)
-    truth, _ = reference.conv2d_forward(x.astype(np.float64), w.astype(np.float64), padding=1)
-    for algo, limit in [("implicit", 1e-6), ("winograd2", 2e-6), ("winograd4", 2e-5)]:
-        error = np.abs(ops.conv2d_forward(x, w, padding=1, algo=algo)[0] - truth).max() / np.abs(truth).max()
-        assert error < limit, (algo, error)
+@each_geometry
+def test_im2col_and_col2im_equal_the_reference(x_shape, w_shape, stride, padding, dilation, dtype, isa):
+    x = integers(x_shape).astype(dtype)
+    geometry = w_shape[2:], stride, padding, dilation
+    columns = ops.im2col(x, *geometry)
+    np.testing.assert_array_equal(columns, reference.im2col(x, *geometry))
+    np.testing.assert_array_equal(
+        ops.col2im(columns, x_shape, *geometry), reference.col2im(columns, x_shape, *geometry)
+    )
 
 
-def test_float64_and_exact_never_use_winograd():
-    x, w = draw(4, 32, 28, 28), draw(32, 32, 3, 3)
-    assert ops.conv2d_forward(x, w, padding=1)[1].algo.startswith("winograd")
-    assert ops.conv2d_forward(x, w, padding=1, algo="exact")[1].algo == "implicit"
-    wide = ops.conv2d_forward(x.astype(np.float64), w.astype(np.float64), padding=1)[1]
-    assert wide.algo == "implicit"
-    with pytest.raises(ValueError, match=r"conv2d: algo='winograd4' cannot be used here: dtype is float64"):
-        ops.conv2d_forward(x.astype(np.float64), w.astype(np.float64), padding=1, algo="winograd4")
-    with pytest.raises(ValueError, match="conv2d: unknown algo 'fft'"):
-        ops.conv2d_forward(x, w, algo="fft")
+@pytest.mark.parametrize("stride", [1, 2, (3, 2)])
+def test_input_gradient_is_a_correlation_with_the_rotated_kernel(stride, isa):
+    """dx is dy, dilated with zeros by the stride, in full correlation with rot180(w), channels exchanged."""
+    x, w = integers((2, 3, 9, 8)), integers((4, 3, 3, 2), 1)
+    sy, sx = (stride, stride) if isinstance(stride, int) else stride
+    y, ctx = ops.conv2d_forward(x, w, None, stride)
+    dy = integers(y.shape, 2)
+    dx, _, _ = ops.conv2d_backward(dy, ctx, needs=(True, False, False))
+    dilated = np.zeros((*dy.shape[:2], x.shape[2] - 2, x.shape[3] - 1))
+    dilated[:, :, : (dy.shape[2] - 1) * sy + 1 : sy, : (dy.shape[3] - 1) * sx + 1 : sx] = dy
+    full, _ = ops.conv2d_forward(dilated, ops.rot180(w).swapaxes(0, 1), None, padding=(2, 1))
+    np.testing.assert_array_equal(dx, full)
 
 
-def zero_insertion(x, stride):
-    """x with stride - 1 zeros between neighbouring pixels."""
-    n, c, h, w = x.shape
-    y = np.zeros((n, c, (h - 1) * stride + 1, (w - 1) * stride + 1), x.dtype)
-    y[:, :, ::stride, ::stride] = x
-    return y
+def test_weight_gradient_is_a_correlation_of_input_and_dy(isa):
+    x, w = integers((2, 3, 9, 8)), integers((4, 3, 3, 2), 1)
+    y, ctx = ops.conv2d_forward(x, w, None)
+    dy = integers(y.shape, 2)
+    _, dw, _ = ops.conv2d_backward(dy, ctx, needs=(False, True, False))
+    found, _ = ops.conv2d_forward(x.swapaxes(0, 1), dy.swapaxes(0, 1))
+    np.testing.assert_array_equal(dw, found.swapaxes(0, 1))
 
 
-@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 0), (2, 1), (3, 2)])
-def test_up_convolution_is_zero_insertion_and_rotated_kernel(stride, padding):
-    """K3: conv_transpose2d = conv2d of the zero-inserted map with rot180(w), channels exchanged, R-1-p padding."""
-    x, w = draw(2, 3, 5, 4, dtype=np.float64), draw(3, 2, 4, 4, dtype=np.float64)
-    y, _ = ops.conv_transpose2d_forward(x, w, stride=stride, padding=padding)
-    rotated = np.ascontiguousarray(ops.rot180(w).swapaxes(0, 1))
-    want, _ = ops.conv2d_forward(zero_insertion(x, stride), rotated, padding=3 - padding)
-    np.testing.assert_allclose(y, want, rtol=1e-12, atol=1e-12)
+def test_linear_is_a_convolution_whose_kernel_covers_the_map(isa, dtype):
+    x, w = integers((3, 4, 5, 6)).astype(dtype), integers((7, 4, 5, 6), 1).astype(dtype)
+    b = integers(7, 2).astype(dtype)
+    y, ctx = ops.conv2d_forward(x, w, b)
+    flat, flat_ctx = ops.linear_forward(x.reshape(3, -1), w.reshape(7, -1), b)
+    np.testing.assert_array_equal(y.reshape(3, 7), flat)
+    for d, f in zip(ops.conv2d_backward(y, ctx), ops.linear_backward(flat, flat_ctx), strict=True):
+        np.testing.assert_array_equal(d.reshape(f.shape), f)
 
 
-def test_fully_connected_layer_is_a_convolution_that_covers_the_map():
-    """K7"""
-    x, w, b = draw(3, 4, 5, 6, dtype=np.float64), draw(7, 4, 5, 6, dtype=np.float64), draw(7, dtype=np.float64)
-    y, _ = ops.conv2d_forward(x, w, b)
-    want, _ = ops.linear_forward(x.reshape(3, -1), w.reshape(7, -1), b)
-    np.testing.assert_allclose(y[:, :, 0, 0], want, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
+def test_rot180(module):
+    w = integers((2, 3, 4, 5))
+    rotated = module.rot180(w)
+    assert rotated[1, 2, 0, 1] == w[1, 2, 3, 3]
+    np.testing.assert_array_equal(module.rot180(rotated), w)
 
 
-def test_input_gradient_is_full_correlation_with_the_rotated_kernel():
-    """K2"""
-    x, w = draw(2, 3, 6, 7, dtype=np.float64), draw(4, 3, 3, 2, dtype=np.float64)
-    y, ctx = ops.conv2d_forward(x, w, stride=1)
-    dy = draw(*y.shape, dtype=np.float64)
-    dx, _, _ = ops.conv2d_backward(dy, ctx)
-    rotated = np.ascontiguousarray(ops.rot180(w).swapaxes(0, 1))
-    want, _ = ops.conv2d_forward(dy, rotated, padding=(2, 1))
-    np.testing.assert_allclose(dx, want, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(1, 3, 5, 2047), (1, 3, 2, 2100), (1, 2, 40, 1025)])
-def test_rows_longer_than_a_task(shape):
-    x, w = RNG.integers(-4, 5, shape).astype(np.float32), RNG.integers(-4, 5, (5, shape[1], 2, 3)).astype(np.float32)
-    want, want_ctx = reference.conv2d_forward(x, w, padding=1)
-    dy = RNG.integers(-4, 5, want.shape).astype(np.float32)
-    for threads in (1, 3):
-        with forced(threads=threads):
-            y, ctx = ops.conv2d_forward(x, w, padding=1)
-            np.testing.assert_array_equal(y, want)
-            got, expected = ops.conv2d_backward(dy, ctx), reference.conv2d_backward(dy, want_ctx)
-            np.testing.assert_array_equal(got[0], expected[0])
-            np.testing.assert_array_equal(got[1], expected[1])
-
-
-def test_im2col_and_its_adjoint():
-    x = draw(2, 3, 7, 6, dtype=np.float64)
-    options = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0, 2, 1), "dilation": (1, 2)}
-    cols = ops.im2col(x, **options)
-    np.testing.assert_array_equal(cols, reference.im2col(x, **options))
-    other = draw(*cols.shape, dtype=np.float64)
-    back = ops.col2im(other, x.shape, **options)
-    np.testing.assert_allclose(back, reference.col2im(other, x.shape, **options), rtol=1e-12, atol=1e-12)
-    assert np.vdot(cols, other) == pytest.approx(np.vdot(x, back))
+def test_functions_of_one_image_check_their_arguments():
+    x = np.ones((1, 2, 4, 4), np.float32)
+    with pytest.raises(TypeError, match=r"^rot180: w .*list"):
+        ops.rot180([[1.0]])
+    with pytest.raises(ValueError, match=r"^rot180: w .*1 dimensions"):
+        ops.rot180(np.ones(3))
+    with pytest.raises(TypeError, match=r"^im2col: x .*int64"):
+        ops.im2col(x.astype(np.int64), 2)
+    with pytest.raises(ValueError, match=r"^im2col: kernel_size .*0"):
+        ops.im2col(x, 0)
+    with pytest.raises(ValueError, match=r"^im2col: .*larger than the padded image"):
+        ops.im2col(x, 5)
+    with pytest.raises(ValueError, match=r"^col2im: cols has shape .*expected"):
+        ops.col2im(np.ones((1, 8, 8), np.float32), x.shape, 2)
+    with pytest.raises(ValueError, match=r"^col2im: x_shape"):
+        ops.col2im(np.ones((1, 8, 9), np.float32), (4, 4), 2)

@@ -22,9 +22,10 @@ cdef cnp.ndarray conform(object x, str op, str name, cnp.ndarray like):
                         "like the first argument")
     if isinstance(x, MaskedArray):
         raise TypeError(f"{op}: {name} is a masked array, and its mask would be lost; fill it first")
-    if cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
-        return x
-    return np.require(x, requirements="CA")
+    if not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
+        x = np.require(x, requirements="CA")
+    # A subclass may redefine what an operator uses: np.matrix.sum keeps the axis.
+    return x if cnp.PyArray_CheckExact(x) else np.asarray(x)
 
 
 def array(object x, str op, str name, int ndim=-1, str layout="", cnp.ndarray like=None):

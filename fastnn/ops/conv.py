@@ -328,7 +328,7 @@ def window_desc(op, x_shape, kernel_size, stride, padding, dilation):
     r, s = (kernel_size, kernel_size) if np.ndim(kernel_size) == 0 else kernel_size
     if min(r, s) < 1:
         raise ValueError(f"{op}: kernel_size must be at least 1, got {kernel_size!r}")
-    return conv2d_desc(x_shape, (1, x_shape[1], r, s), stride, padding, dilation)
+    return conv2d_desc(x_shape, (1, x_shape[1], r, s), stride, padding, dilation, op=op)
 
 
 def im2col(x, kernel_size, stride=1, padding=0, dilation=1):

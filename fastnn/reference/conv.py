@@ -58,7 +58,7 @@ def conv2d_forward(
     """y = w cols + b, with the columns of im2col, group by group; max(y, 0) if activation is "relu\""""
     desc = conv2d_desc(x.shape, w.shape, stride, padding, dilation, groups)
     cols = im2col(x, (desc.r, desc.s), desc.stride, desc.padding, desc.dilation)
-    cols = cols.reshape(desc.n, groups, desc.depth, -1)
+    cols = cols.reshape(desc.n, groups, desc.depth, desc.oh * desc.ow)
     y = (w.reshape(groups, -1, desc.depth) @ cols).reshape(desc.y_shape)
     if b is not None:
         y += b[:, None, None]
@@ -72,11 +72,12 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     desc = ctx.desc
     if ctx.y is not None:
         dy = np.where(ctx.y > 0, dy, dy.dtype.type(0))
-    dy_groups = dy.reshape(desc.n, desc.groups, desc.k // desc.groups, -1)
+    pixels = desc.oh * desc.ow
+    dy_groups = dy.reshape(desc.n, desc.groups, desc.k // desc.groups, pixels)
     dx = dw = db = None
     if needs[0]:
         dcols = ctx.w.reshape(desc.groups, -1, desc.depth).swapaxes(1, 2) @ dy_groups
-        dcols = dcols.reshape(desc.n, desc.groups * desc.depth, -1)
+        dcols = dcols.reshape(desc.n, desc.groups * desc.depth, pixels)
         dx = col2im(dcols, ctx.x_shape, (desc.r, desc.s), desc.stride, desc.padding, desc.dilation)
     if needs[1]:
         dw = (dy_groups @ ctx.cols.swapaxes(2, 3)).sum(axis=0).reshape(ctx.w.shape)
@@ -177,7 +178,7 @@ def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     windows = sliding_window_view(padded, (dy * (r - 1) + 1, dx * (s - 1) + 1), axis=(2, 3))
     windows = windows[:, :, ::sy, ::sx, ::dy, ::dx]  # (n, c, u, v, i, j)
-    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, desc.depth, -1)
+    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, desc.depth, desc.oh * desc.ow)
 
 
 def col2im(cols, x_shape, kernel_size, stride=1, padding=0, dilation=1):

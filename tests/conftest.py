@@ -1,0 +1,82 @@
+"""What every test shares: instruction-set levels, dtypes, the floating-point environment, a child interpreter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Tests use more threads than there may be processors; threads that wait must not keep the others from running. OpenMP
+# reads this when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import hypothesis
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.kernels import runtime
+from fastnn.verify import forced
+
+# No deadline, because a shared machine stalls; no database, and examples derived from the test itself, so that two
+# runs test the same. HYPOTHESIS_PROFILE=random explores.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=100, database=None)
+hypothesis.settings.register_profile("random", deadline=None, max_examples=500, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+PACKAGE = Path(fastnn.__file__).parent
+
+
+def pytest_report_header(config):
+    return (
+        f"fastnn {fastnn.__version__} in {PACKAGE.parent}; {', '.join(runtime.supported_isas())}; "
+        f"{'OpenMP' if runtime.OPENMP else 'no OpenMP'}, {fastnn.get_num_threads()} threads"
+        f"{', debug' if runtime.DEBUG else ''}"
+    )
+
+
+@pytest.fixture(params=runtime.supported_isas())
+def isa(request):
+    """The test runs at every instruction-set level of this machine, one after the other in use."""
+    with forced(isa=request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[np.dtype(np.float32), np.dtype(np.float64)], ids=str)
+def dtype(request):
+    """The test runs in both precisions."""
+    return request.param
+
+
+# Smallest normal numbers, and neighbours of 1: products that only come out right with gradual underflow and
+# rounding to nearest.
+TINY = np.array([np.finfo(np.float32).tiny], np.float32)
+HALF_ULP = np.array([2.0**-24], np.float32)
+ONE = np.ones(1, np.float32)
+
+
+@pytest.fixture(autouse=True)
+def floating_point_environment():
+    """No test may leave flush-to-zero, denormals-are-zero or another rounding mode behind in this thread."""
+    yield
+    subnormal = TINY / 2
+    assert subnormal[0] != 0, "results are flushed to zero"
+    assert (subnormal * 2)[0] == TINY[0], "subnormal operands are taken for zero"
+    assert (ONE + HALF_ULP)[0] == 1, "rounding is not to nearest even: a half ulp was rounded up"
+    assert (ONE + 1.5 * HALF_ULP)[0] > 1, "rounding is not to nearest: three quarters of an ulp were cut off"
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run a fresh interpreter, away from the source tree, with the fastnn that is under test.
+
+    python(*arguments, timeout=60, **environment) -> CompletedProcess; an environment value of None unsets.
+    """
+
+    def run(*arguments, timeout=60, **environment):
+        env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment}
+        env = {name: value for name, value in env.items() if value is not None}
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout
+        )
+
+    return run

@@ -1,0 +1,78 @@
+"""Helpers of the registry-driven tests: cases as parameters, and an operator's results by name."""
+
+import numpy as np
+import pytest
+
+from fastnn.registry import as_tuple, specs
+from fastnn.verify import why_not
+
+
+def each_case(condition=lambda spec: True, complete=False):
+    """Decorator: the test runs on every correctness case, as `spec` and `case`, of every operator with condition;
+    complete: on those cases that leave no argument out."""
+    return pytest.mark.parametrize(
+        ("spec", "case"),
+        [
+            pytest.param(spec, case, id=f"{spec.name}: {case}")
+            for spec in specs().values()
+            if condition(spec)
+            for case in spec.cases
+            if not (complete and None in case.shapes.values())
+        ],
+    )
+
+
+def each_spec(condition=lambda spec: True):
+    """Decorator: the test runs once for every operator with condition, as `spec`."""
+    return pytest.mark.parametrize(
+        "spec", [pytest.param(spec, id=spec.name) for spec in specs().values() if condition(spec)]
+    )
+
+
+def differentiable(spec):
+    return bool(spec.grads)
+
+
+def algorithms(spec, case, dtype):
+    """The algorithms that take this case; [None] if the operator has only one."""
+    return [algo for algo in spec.algos if why_not(spec, case, dtype, algo) is None] or [None]
+
+
+def with_algo(case, algo):
+    return case if algo is None else case._replace(options={**case.options, "algo": algo})
+
+
+def copy(arrays):
+    return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
+
+
+def run(spec, module, arrays, options, dy=None):
+    """Outputs and gradients by name, from copies of the arrays: {"y0": …, "dx": …}; and the arrays after the call,
+    because some operators update their arguments (running statistics): {"x after": …}.
+
+    dy: gradients at the outputs; random ones by default, the same for the same shapes.
+    """
+    arrays = copy(arrays)
+    outputs, ctx = spec.forward(module, arrays, options)
+    results = {f"y{i}": y for i, y in enumerate(as_tuple(outputs))}
+    if spec.grads:
+        dy = spec.draw_dy(outputs) if dy is None else dy
+        results |= {f"d{name}": dx for name, dx in spec.backward(module, dy, ctx).items()}
+    return results | {f"{name} after": x for name, x in arrays.items()}
+
+
+def assert_same_bits(got, want, what):
+    """Dictionaries of arrays (or None) are equal bit for bit: shapes, dtypes, signs of zero, NaN payloads."""
+    assert got.keys() == want.keys()
+    for name in want:
+        g, w = got[name], want[name]
+        if not isinstance(w, np.ndarray):
+            assert g is w or g == w, f"{what}: {name}"
+            continue
+        assert (g.dtype, g.shape) == (w.dtype, w.shape), f"{what}: {name}"
+        if g.tobytes() != w.tobytes():
+            with np.errstate(all="ignore"):
+                differ = np.argwhere(~((g == w) | (np.isnan(g) & np.isnan(w))))
+            where = tuple(differ[0]) if len(differ) else "a sign of zero or a NaN's payload"
+            values = f": {g[where]!r}, {w[where]!r}" if len(differ) else ""
+            pytest.fail(f"{what}: {name} differs in {len(differ)} of {g.size} elements, first at {where}{values}")

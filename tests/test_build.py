@@ -1,0 +1,142 @@
+"""What the build must keep true: flags, dependencies, symbols, one copy of the kernels' tables."""
+
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import fastnn
+from fastnn.kernels import runtime
+from fastnn.verify import forced
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(fastnn.__file__).parent
+EXTENSIONS = sorted(PACKAGE.rglob("*.so"))
+
+needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="binutils' nm is not installed")
+
+
+FORBIDDEN = ["-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-march=native", "-mtune=native"]
+
+
+@pytest.mark.parametrize("flag", FORBIDDEN)
+def test_forbidden_flags(flag):
+    """Fast maths changes results and the process's floating-point mode; native code does not run elsewhere."""
+    code = re.sub(r"(?m)#.*$", "", (ROOT / "setup.py").read_text(encoding="utf-8"))
+    assert flag not in code
+
+
+def test_no_optimisation_by_pragma():
+    pattern = r"pragma\s+(GCC|clang)\s+(optimize|fp)|__attribute__\s*\(\(.*optimize"
+    for path in (ROOT / "csrc").rglob("*.[ch]"):
+        assert not re.search(pattern, path.read_text(encoding="utf-8")), path
+
+
+@pytest.fixture
+def extensions(monkeypatch):
+    """What setup.py hands to setuptools, without setuptools and Cython: neither need be installed here."""
+    found = []
+
+    def stub(name, **content):
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+
+    def extension(name, sources, **options):
+        return types.SimpleNamespace(name=name, sources=sources, **options)
+
+    stub("setuptools", Extension=extension, setup=lambda ext_modules, **_: found.extend(ext_modules))
+    stub("setuptools.command")
+    stub("setuptools.command.build_ext", build_ext=object)
+    stub("Cython")
+    stub("Cython.Build", cythonize=lambda extensions, **_: extensions)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return found
+
+
+def test_every_c_file_is_a_dependency(extensions):
+    """Editing any file of csrc or any .pxd rebuilds every extension."""
+    files = [*(ROOT / "csrc").rglob("*.[ch]"), *(ROOT / "fastnn").rglob("*.pxd")]
+    names = {str(path.relative_to(ROOT)) for path in files}
+    assert names and extensions
+    for extension in extensions:
+        assert names <= set(extension.depends), extension.name
+
+
+def test_every_pyx_is_built(extensions):
+    built = {source for extension in extensions for source in extension.sources}
+    assert built == {str(path.relative_to(ROOT)) for path in (ROOT / "fastnn").rglob("*.pyx")}
+    assert {path.name.partition(".")[0] for path in EXTENSIONS} >= {Path(source).stem for source in built}
+
+
+def symbols(path, *flags):
+    """(type, name) of a binary's symbols."""
+    out = subprocess.run(["nm", *flags, str(path)], capture_output=True, text=True, check=True).stdout
+    return [tuple(line.split()[-2:]) for line in out.splitlines() if len(line.split()) >= 2]
+
+
+@needs_nm
+@pytest.mark.skipif(not EXTENSIONS, reason="no shared objects of the ELF or Mach-O kind")
+def test_extensions_export_their_init_function_only():
+    for path in EXTENSIONS:
+        defined = [name.lstrip("_") for _, name in symbols(path, "-D", "--defined-only")]
+        assert [name for name in defined if not name.startswith("PyInit_")] in ([], ["init", "fini"]), path.name
+
+
+@needs_nm
+def test_one_external_symbol_per_instruction_set(tmp_path):
+    """Code for a newer CPU cannot leak: each compilation of all.c defines its table and nothing else."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    flags = {"baseline": []}
+    if "avx512" in runtime.ISA_LEVELS:
+        flags["avx2"] = ["-DFNN_BUILD_AVX2", "-mavx2", "-mfma"]
+        flags["avx512"] = ["-DFNN_BUILD_AVX512", "-mavx2", "-mfma", *(f"-mavx512{x}" for x in ("f", "bw", "dq", "vl"))]
+    for isa, extra in flags.items():
+        target = tmp_path / f"{isa}.o"
+        source = ROOT / "csrc" / "ukernels" / "all.c"
+        # Without optimisation: a static function stays one at any level, and this takes a second instead of ten.
+        command = [compiler, "-std=gnu11", "-O0", "-c", *extra, str(source), "-o", str(target)]
+        subprocess.run(command, check=True, capture_output=True)
+        defined = [name.lstrip("_") for _, name in symbols(target, "-g", "--defined-only")]
+        assert defined == [f"fnn_ukernels_{isa}"]
+
+
+@needs_nm
+@pytest.mark.skipif(not EXTENSIONS, reason="no shared objects of the ELF or Mach-O kind")
+def test_one_copy_of_the_kernels():
+    """The micro-kernels are linked into one extension, and the others find them through it."""
+    holders = []
+    for path in EXTENSIONS:
+        names = {name.lstrip("_") for _, name in symbols(path)}
+        if {f"fnn_ukernels_{isa}" for isa in runtime.ISA_LEVELS} & names:
+            holders.append(path.name.partition(".")[0])
+    if not holders:
+        pytest.skip("the extensions are stripped of symbols")
+    assert holders == ["runtime"]
+
+
+def test_every_level_has_a_table_of_its_own():
+    """The operations in one step of the arithmetic benchmark grow with the vector registers in use."""
+    counts = []
+    for name in runtime.supported_isas():
+        with forced(isa=name):
+            counts.append(runtime.fma_chain(1, 1))
+    assert counts == sorted(set(counts))
+
+
+def test_installed_package_is_small():
+    """A wheel of a few megabytes; debug builds and sanitizers aside."""
+    if runtime.DEBUG:
+        pytest.skip("debug build")
+    assert sum(path.stat().st_size for path in EXTENSIONS) < 25e6
+
+
+def test_package_data():
+    assert (PACKAGE / "py.typed").exists()

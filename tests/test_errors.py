@@ -1,0 +1,181 @@
+"""Arguments that make no sense raise TypeError or ValueError, naming the operator, the argument and what came."""
+
+import inspect
+
+import numpy as np
+import pytest
+from support import differentiable, each_spec
+
+from fastnn import ops
+from fastnn.registry import as_tuple, specs
+
+# Arguments that may have any number of axes.
+ANY_RANK = {
+    *((op, "x") for op in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "cross_entropy", "mse_loss")),
+    ("batch_norm", "x"),
+}
+
+
+def masked(x):
+    return np.ma.masked_array(x, np.zeros(x.shape, bool))
+
+
+# What is not an array of float32 or float64 in native byte order, and what the message says of it.
+NOT_FLOAT = [
+    (lambda x: x.tolist(), "list"),
+    (lambda x: float(x.flat[0]), "float"),
+    (lambda x: "text", "str"),
+    (lambda x: x.astype(np.int64), "int64"),
+    (lambda x: x.astype(bool), "bool"),
+    (lambda x: x.astype(np.complex64), "complex64"),
+    (lambda x: x.astype(np.float16), "float16"),
+    (lambda x: x.astype(np.longdouble), str(np.dtype(np.longdouble))),
+    (lambda x: x.astype(object), "object"),
+    (lambda x: x.astype(x.dtype.newbyteorder()), np.dtype(np.float32).newbyteorder().str),
+    (masked, "masked"),
+]
+not_float = pytest.mark.parametrize(
+    ("change", "said"), [pytest.param(change, said, id=said) for change, said in NOT_FLOAT]
+)
+
+
+def floats(arrays):
+    return [name for name, x in arrays.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+
+
+def raises(error, op, name, said=""):
+    return pytest.raises(error, match=rf"^{op}: .*\b{name}\b.*{said}")
+
+
+@each_spec()
+@not_float
+def test_not_an_array_of_floats(spec, change, said):
+    """Each argument in turn; the others are right."""
+    case = spec.cases[-1]
+    arrays = spec.inputs(case)
+    for name in floats(arrays):
+        with raises(TypeError, spec.name, name, said):
+            spec.forward(ops, {**arrays, name: change(arrays[name])}, case.options)
+
+
+@each_spec()
+def test_missing(spec):
+    case = spec.cases[-1]
+    arrays = spec.inputs(case)
+    parameters = inspect.signature(getattr(ops, f"{spec.name}_forward")).parameters
+    for name in floats(arrays):
+        if parameters[name].default is inspect.Parameter.empty:
+            with raises(TypeError, spec.name, name, "NoneType"):
+                spec.forward(ops, {**arrays, name: None}, case.options)
+
+
+@each_spec()
+def test_mixed_dtypes(spec):
+    """Nothing is promoted silently."""
+    case = spec.cases[-1]
+    arrays = spec.inputs(case)
+    for name in floats(arrays)[1:]:
+        with raises(TypeError, spec.name, name, "float64.*expected float32"):
+            spec.forward(ops, {**arrays, name: arrays[name].astype(np.float64)}, case.options)
+
+
+@each_spec()
+def test_wrong_rank(spec):
+    case = spec.cases[-1]
+    arrays = spec.inputs(case)
+    for name in floats(arrays):
+        if (spec.name, name) not in ANY_RANK:
+            for changed in (arrays[name][None, None], np.array(1, np.float32)):
+                with raises(ValueError, spec.name, name, "expected"):
+                    spec.forward(ops, {**arrays, name: changed}, case.options)
+
+
+@each_spec(differentiable)
+@not_float
+def test_dy_is_not_an_array_of_floats(spec, change, said):
+    case = spec.cases[-1]
+    outputs, ctx = spec.forward(ops, spec.inputs(case), case.options)
+    dy = spec.draw_dy(outputs)
+    first, *others = as_tuple(dy)
+    if first.ndim == 0 and said in ("list", "float"):
+        pytest.skip("the gradient at a loss of one number may be a Python number")
+    bad = (change(first), *others) if spec.outputs > 1 else change(first)
+    with raises(TypeError, spec.name, r"d\w+", said):
+        spec.backward(ops, bad, ctx)
+
+
+@each_spec(differentiable)
+def test_dy_does_not_fit(spec):
+    case = spec.cases[-1]
+    outputs, ctx = spec.forward(ops, spec.inputs(case), case.options)
+    dy = spec.draw_dy(outputs)
+
+    def change(f):
+        return (f(dy[0]), *dy[1:]) if spec.outputs > 1 else f(dy)
+
+    if as_tuple(dy)[0].ndim:
+        with raises(ValueError, spec.name, r"d\w+", "expected"):
+            spec.backward(ops, change(lambda d: np.concatenate([d, d])), ctx)
+    with raises(ValueError, spec.name, r"d\w+", "expected"):
+        spec.backward(ops, change(lambda d: d[None]), ctx)
+    with raises(TypeError, spec.name, r"d\w+", "float64.*expected float32"):
+        spec.backward(ops, change(lambda d: d.astype(np.float64)), ctx)
+
+
+@each_spec()
+def test_unknown_option(spec):
+    case = spec.cases[-1]
+    with pytest.raises(TypeError, match="colour"):
+        spec.forward(ops, spec.inputs(case), {**case.options, "colour": "red"})
+
+
+# Operator, shapes of its arguments, options, error, what the message says.
+ROWS = [
+    ("matmul", {"a": (3, 4), "b": (5, 2)}, {}, ValueError, r"b has 5 rows, expected 4"),
+    ("linear", {"x": (2, 7), "w": (3, 5)}, {}, ValueError, r"w has 5 columns, expected 7"),
+    ("linear", {"x": (2, 7), "w": (3, 7), "b": (4,)}, {}, ValueError, r"b has shape \(4,\), expected \(3,\)"),
+    ("linear", {"x": (2, 0), "w": (3, 0)}, {}, ValueError, r"w has shape \(3, 0\)"),
+    ("linear", {"x": (2, 4), "w": (0, 4)}, {}, ValueError, r"w has shape \(0, 4\)"),
+    *(
+        ("conv2d", {"x": x, "w": w}, options, error, said)
+        for x, w, options, error, said in [
+            ((1, 4, 5, 5), (8, 3, 3, 3), {}, ValueError, r"w has 3 input channels per group, x has 4 .*\(8, 4, 3, 3\)"),
+            ((1, 4, 5, 5), (6, 2, 3, 3), {"groups": 3}, ValueError, r"groups=3 does not divide 4"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"groups": 0}, ValueError, r"groups must be at least 1, got 0"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"groups": 1.0}, TypeError, r"groups must be an integer, got 1\.0"),
+            ((1, 4, 2, 9), (6, 4, 3, 3), {}, ValueError, r"3 x 3 .*larger than the padded image, 2 x 9"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"dilation": 3}, ValueError, r"7 x 7 .*larger than the padded image"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"stride": 0}, ValueError, r"stride must be at least 1, got 0"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"stride": 1.5}, TypeError, r"stride must be .*got 1\.5"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"stride": (1, 1, 1)}, TypeError, r"stride must be .*\(1, 1, 1\)"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"dilation": -1}, ValueError, r"dilation must be at least 1, got -1"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": -1}, ValueError, r"padding must not be negative, got -1"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": "full"}, TypeError, r"padding must be .*'full'"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": (1, 2, 3)}, TypeError, r"padding must be .*\(1, 2, 3\)"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": "same", "stride": 2}, ValueError, r"'same' needs stride 1"),
+            ((1, 0, 5, 5), (6, 0, 3, 3), {}, ValueError, r"x has no channels"),
+            ((1, 4, 5, 5), (0, 4, 3, 3), {}, ValueError, r"w is empty"),
+            ((1, 4, 5, 5), (6, 4, 0, 3), {}, ValueError, r"w is empty"),
+        ]
+    ),
+    (
+        "conv2d",
+        {"x": (1, 4, 5, 5), "w": (6, 4, 3, 3), "b": (5,)},
+        {},
+        ValueError,
+        r"b has shape \(5,\), expected \(6,\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "options", "error", "said"), [pytest.param(*row, id=f"{row[0]}: {row[-1]}") for row in ROWS]
+)
+def test_does_not_fit(op, shapes, options, error, said):
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    with pytest.raises(error, match=rf"^{op}: .*{said}"):
+        getattr(ops, f"{op}_forward")(**arrays, **options)
+
+
+def test_rows_name_operators():
+    assert {row[0] for row in ROWS} <= set(specs())

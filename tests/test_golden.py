@@ -1,0 +1,48 @@
+"""The kernels against committed results of PyTorch (tests/golden/make.py), which need not be installed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peer import judge
+
+from fastnn.registry import Case, specs
+from fastnn.verify import Problem, widen
+
+FILES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
+
+
+def numbered(content, prefix):
+    """The arrays content[prefix + "0"], content[prefix + "1"], …"""
+    found = []
+    while (name := f"{prefix}{len(found)}") in content:
+        found.append(content[name])
+    return tuple(found)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_agrees_with_golden_values(path, dtype):
+    spec = specs()[path.stem]
+    with np.load(path, allow_pickle=False) as content:
+        count = sum(name.endswith(".case") for name in content)
+        assert count
+        for i in range(count):
+            stored = json.loads(str(content[f"{i}.case"]))
+            shapes = {name: None if s is None else tuple(s) for name, s in stored["shapes"].items()}
+            case = Case(shapes, stored["options"])
+            problem = Problem(spec, case, dtype)
+            problem.arrays = {name: content.get(f"{i}.in.{name}") for name in problem.arrays}
+            dy = numbered(content, f"{i}.dy.")
+            problem.dy = dy if spec.outputs > 1 else dy[0] if dy else None
+            if dtype == np.float64:
+                problem.arrays, problem.dy = widen(problem.arrays), widen(problem.dy)
+            grads = {name: content.get(f"{i}.grad.{name}") for name in spec.grads}
+            for direction, verdict in judge(problem, numbered(content, f"{i}.out."), grads):
+                assert verdict, f"{case}, {direction}: {verdict}"
+
+
+def test_golden_values_are_complete_and_small():
+    """A file for every operator that torch has: `python tests/golden/make.py` after adding one."""
+    assert {path.stem for path in FILES} == {name for name, spec in specs().items() if "torch" in spec.peers}
+    assert sum(path.stat().st_size for path in FILES) < 300_000

@@ -1,0 +1,156 @@
+"""Random problems: whatever shapes and options an operator takes, it equals its reference on integers.
+
+An operator is added by a strategy of its cases. Sizes lie about the edges of vectors and register tiles.
+"""
+
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastnn.kernels import runtime
+from fastnn.registry import Case, specs
+from fastnn.verify import Problem, forced, why_not
+
+# One below, at and above the vector lengths and tile sizes of the instruction sets, and small numbers.
+EDGES = [1, 2, 3, 5, 7, 8, 9, 13, 14, 15, 16, 17, 31, 32, 33]
+small = st.integers(1, 4)
+edge = st.sampled_from(EDGES)
+
+
+def integer_or_pair(values):
+    return st.one_of(values, st.tuples(values, values))
+
+
+def as_pair(value):
+    return value if isinstance(value, tuple) else (value, value)
+
+
+@st.composite
+def matmul_cases(draw):
+    m, k, n = draw(edge), draw(edge), draw(edge)
+    return Case({"a": (m, k), "b": (k, n)})
+
+
+@st.composite
+def linear_cases(draw):
+    n, d, m = draw(edge), draw(edge), draw(edge)
+    return Case({"x": (n, d), "w": (m, d), "b": draw(st.sampled_from([(m,), None]))})
+
+
+@st.composite
+def conv2d_cases(draw):
+    """Images at least as large as the dilated kernel needs; groups up to depthwise."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels, filters = groups * draw(st.one_of(small, edge)), groups * draw(st.one_of(small, edge))
+    r, s = draw(small), draw(small)
+    dilation = draw(integer_or_pair(st.integers(1, 3)))
+    padding = draw(
+        st.one_of(integer_or_pair(st.integers(0, 3)), st.tuples(*[st.integers(0, 3)] * 4), st.sampled_from(["valid"]))
+    )
+    stride = draw(integer_or_pair(st.integers(1, 3)))
+    if draw(st.integers(0, 7)) == 0:
+        stride, padding = 1, "same"
+    top, bottom, left, right = (0, 0, 0, 0) if isinstance(padding, str) else four_sides(padding)
+    (dy, dx) = as_pair(dilation)
+    height = max(1, dy * (r - 1) + 1 - top - bottom) + draw(st.integers(0, 6))
+    width = max(1, dx * (s - 1) + 1 - left - right) + draw(st.one_of(st.integers(0, 6), edge))
+    x, w = (draw(st.integers(1, 3)), channels, height, width), (filters, channels // groups, r, s)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return Case({"x": x, "w": w, "b": draw(st.sampled_from([(filters,), None]))}, options)
+
+
+def four_sides(padding):
+    if isinstance(padding, tuple) and len(padding) == 4:
+        return padding
+    vertical, horizontal = as_pair(padding)
+    return vertical, vertical, horizontal, horizontal
+
+
+@st.composite
+def pool2d_cases(draw, dilated):
+    """Padding of at most half the kernel, and no window that steps over the whole image, as pooling demands."""
+    kernel_size = draw(integer_or_pair(small))
+    (r, s) = as_pair(kernel_size)
+    padding = draw(st.tuples(st.integers(0, r // 2), st.integers(0, s // 2)))
+    dilation = draw(integer_or_pair(st.integers(1, 3))) if dilated else 1
+    (dy, dx) = as_pair(dilation)
+    height = max(dy, dy * (r - 1) + 1 - 2 * padding[0]) + draw(st.integers(0, 9))
+    width = max(dx, dx * (s - 1) + 1 - 2 * padding[1]) + draw(st.one_of(st.integers(0, 9), edge))
+    options = {"kernel_size": kernel_size, "padding": padding, "ceil_mode": draw(st.booleans())}
+    options["stride"] = draw(st.one_of(st.none(), integer_or_pair(st.integers(1, 4))))
+    if dilated:
+        options["dilation"] = dilation
+        options["return_indices"] = draw(st.booleans())
+    else:
+        options["count_include_pad"] = draw(st.booleans())
+        # A divisor of a power of two: the quotient of small integers does not round.
+        options["divisor_override"] = draw(st.sampled_from([1, 2, 4, -8]))
+    return Case({"x": (draw(small), draw(small), height, width)}, options)
+
+
+@st.composite
+def subsample2d_cases(draw):
+    block = draw(integer_or_pair(small))
+    height, width = (b + draw(st.integers(0, 20)) for b in as_pair(block))
+    options = {"block": block, "position": draw(st.sampled_from(["upper_left", "middle"]))}
+    return Case({"x": (draw(small), draw(small), height, width)}, options)
+
+
+STRATEGIES = {
+    "matmul": matmul_cases(),
+    "linear": linear_cases(),
+    "conv2d": conv2d_cases(),
+    "max_pool2d": pool2d_cases(dilated=True),
+    "min_pool2d": pool2d_cases(dilated=True),
+    "avg_pool2d": pool2d_cases(dilated=False),
+    "subsample2d": subsample2d_cases(),
+}
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES.keys() & specs().keys()))
+def test_integers_are_exact(name):
+    spec = specs()[name]
+
+    @given(
+        case=STRATEGIES[name],
+        dtype=st.sampled_from([np.float32, np.float64]),
+        isa=st.sampled_from(runtime.supported_isas()),
+        threads=st.integers(1, 4),
+        algo=st.sampled_from(spec.algos or (None,)),
+        seed=st.integers(0, 99),
+    )
+    def check(case, dtype, isa, threads, algo, seed):
+        if why_not(spec, case, dtype, algo):
+            algo = None
+        problem = Problem(spec, case, dtype, "integer", seed)
+        problem.exact = True
+        with forced(isa=isa, threads=threads):
+            for verdict in (problem.forward(algo), problem.backward(algo)):
+                assert verdict, f"{case}: {verdict}"
+
+    check()
+
+
+SHAPES = st.lists(st.one_of(small, edge), min_size=1, max_size=4).filter(lambda shape: prod(shape) < 5000)
+
+
+@pytest.mark.parametrize("name", [name for name, spec in specs().items() if set(spec.cases[0].shapes) == {"x"}])
+def test_functions_of_any_shape(name):
+    """Operators of one array, of any shape, within their bounds."""
+    spec = specs()[name]
+    if spec.cases[0].options.keys() - {"axis"} or not any(len(case.shapes["x"]) == 1 for case in spec.cases):
+        pytest.skip("takes images only")
+
+    @given(shape=SHAPES, data=st.data(), isa=st.sampled_from(runtime.supported_isas()), threads=st.integers(1, 4))
+    def check(shape, data, isa, threads):
+        axis = st.integers(-len(shape), len(shape) - 1)
+        options = {name: data.draw(axis) for name in spec.cases[0].options}
+        problem = Problem(spec, Case({"x": tuple(shape)}, options), np.float32, seed=prod(shape))
+        with forced(isa=isa, threads=threads):
+            assert problem.forward()
+            assert problem.backward()
+
+    check()

@@ -1,0 +1,293 @@
+"""The process: instruction-set choice, thread counts, fork, the GIL, memory, import."""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import ops, threads
+from fastnn.kernels import runtime
+from fastnn.verify import forced
+
+PRINT_ISA = "from fastnn.kernels import runtime; print(runtime.get_isa())"
+PRINT_THREADS = "import fastnn; print(fastnn.get_num_threads())"
+openmp = pytest.mark.skipif(not runtime.OPENMP, reason="built without OpenMP: kernels are serial")
+
+
+def last_line(text):
+    return text.strip().splitlines()[-1]
+
+
+# ---- instruction set ----
+
+
+@pytest.mark.parametrize("name", runtime.supported_isas())
+def test_isa_from_environment(python, name):
+    assert python("-c", PRINT_ISA, FASTNN_ISA=name).stdout.strip() == name
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_isa_defaults_to_the_best(python, value):
+    assert python("-c", PRINT_ISA, FASTNN_ISA=value).stdout.strip() == runtime.supported_isas()[-1]
+
+
+@pytest.mark.parametrize("name", ["avx1024", "AVX2", " baseline"])
+def test_unknown_isa(python, name):
+    result = python("-c", PRINT_ISA, FASTNN_ISA=name)
+    assert result.returncode != 0
+    line = last_line(result.stderr)
+    assert line.startswith("ValueError") and "FASTNN_ISA" in line and repr(name) in line and "baseline" in line
+
+
+def test_set_isa():
+    before = runtime.get_isa()
+    for name in runtime.supported_isas():
+        with forced(isa=name):
+            assert runtime.get_isa() == name
+    assert runtime.get_isa() == before
+    with pytest.raises(ValueError, match="sse9"):
+        runtime.set_isa("sse9")
+    assert runtime.get_isa() == before
+
+
+@pytest.mark.skipif(runtime.supported_isas() == runtime.ISA_LEVELS, reason="this machine runs every compiled level")
+def test_unsupported_isa():
+    missing = runtime.ISA_LEVELS[-1]
+    with pytest.raises(ValueError, match=f"cannot run '{missing}'"):
+        runtime.set_isa(missing)
+
+
+# ---- thread counts ----
+
+
+@openmp
+@pytest.mark.parametrize(
+    ("fastnn_value", "omp_value", "expected"),
+    [("3", None, 3), (None, "5", 5), ("2", "5", 2), ("", "4", 4), (None, "4,2", 4), (" 6 ", None, 6)],
+)
+def test_threads_from_environment(python, fastnn_value, omp_value, expected):
+    result = python("-c", PRINT_THREADS, FASTNN_NUM_THREADS=fastnn_value, OMP_NUM_THREADS=omp_value)
+    assert result.stdout.strip() == str(expected), result.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("variable", ["FASTNN_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_malformed_threads(python, variable, value):
+    unset = {"FASTNN_NUM_THREADS": None, "OMP_NUM_THREADS": None}
+    result = python("-c", PRINT_THREADS, **{**unset, variable: value})
+    assert result.returncode != 0
+    line = last_line(result.stderr)
+    assert line.startswith("ValueError") and variable in line and repr(value) in line
+
+
+def test_num_threads_context():
+    before = fastnn.get_num_threads()
+    with fastnn.num_threads(before + 2):
+        assert fastnn.get_num_threads() == (before + 2 if runtime.OPENMP else 1)
+        with fastnn.num_threads(1):
+            assert fastnn.get_num_threads() == 1
+        assert fastnn.get_num_threads() == (before + 2 if runtime.OPENMP else 1)
+    assert fastnn.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError), fastnn.num_threads(before + 1):
+        raise ZeroDivisionError
+    assert fastnn.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_too_few_threads(n):
+    before = fastnn.get_num_threads()
+    with pytest.raises(ValueError, match=f"at least 1, got {n}"):
+        fastnn.set_num_threads(n)
+    with pytest.raises(TypeError):
+        fastnn.set_num_threads("2")
+    assert fastnn.get_num_threads() == before
+
+
+@openmp
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity on this system")
+def test_affinity_is_the_default(python):
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n" + PRINT_THREADS
+    result = python("-c", code, FASTNN_NUM_THREADS=None, OMP_NUM_THREADS=None)
+    assert result.stdout.strip() == "1", result.stderr
+
+
+def test_cgroup_quota(monkeypatch):
+    monkeypatch.setattr(threads, "cgroup_cpus", lambda: 0.5)
+    assert threads.available_cpus() == 1
+
+
+@openmp
+def test_parallel_calls_use_threads():
+    """The other tests of thread counts mean nothing if a forced call stayed serial."""
+    counts = f"/proc/{os.getpid()}/task"
+    if not os.path.isdir(counts):
+        pytest.skip("cannot count the process's threads on this system")
+    with forced(threads=5):
+        ops.relu_forward(np.ones(10**6, np.float32))
+        assert len(os.listdir(counts)) >= 5
+
+
+# ---- fork, Python threads ----
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+# Forking with OpenMP's threads alive is what is tested: the child must not wait for them.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+def test_fork_after_parallel_use():
+    x = np.linspace(-1, 1, 10**6, dtype=np.float32)
+    with forced(threads=3):
+        want = ops.relu_forward(x)[0]
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if np.array_equal(ops.relu_forward(x)[0], want) else 7)
+        deadline = time.monotonic() + 20
+        status = None
+        while status is None and time.monotonic() < deadline:
+            done, code = os.waitpid(pid, os.WNOHANG)
+            status = code if done else None
+            time.sleep(0.01)
+        if status is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        assert status is not None, "the child hangs"
+        assert os.waitstatus_to_exitcode(status) == 0
+        np.testing.assert_array_equal(ops.relu_forward(x)[0], want)  # the parent goes on in parallel
+
+
+def test_python_threads_share_arrays():
+    """Eight threads call at once on the same input: every result is that of a single call."""
+    x = np.random.default_rng(0).standard_normal(100_003).astype(np.float32)
+    want, ctx = ops.relu_forward(x)
+    dwant = ops.relu_backward(x, ctx)
+    same = []
+
+    def work():
+        for _ in range(10):
+            y, ctx = ops.relu_forward(x)
+            same.append(np.array_equal(y, want) and np.array_equal(ops.relu_backward(x, ctx), dwant))
+
+    with forced(threads=2):
+        workers = [threading.Thread(target=work) for _ in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert len(same) == 80 and all(same)
+
+
+@openmp
+def test_kernels_release_the_gil():
+    """While one thread is inside a long kernel, another runs Python code."""
+    x = np.ones(3 * 10**7, np.float32)
+    ticks, stop = [], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    interval = sys.getswitchinterval()
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    try:
+        # Were the GIL held, the ticker could only run between calls, and so in none of them.
+        inside = 0
+        for _ in range(20):
+            start = time.perf_counter()
+            with forced(threads=2):
+                ops.relu_forward(x)
+            stop_time = time.perf_counter()
+            inside += sum(start + interval < t < stop_time - interval for t in ticks[-1000:])
+            if inside > 3:
+                break
+    finally:
+        stop.set()
+        ticker.join()
+    assert inside > 3
+
+
+# ---- memory ----
+
+TOO_LARGE = """
+import resource
+import numpy as np
+from fastnn import ops
+x = np.ones(4_000_000, np.float32)
+ops.relu_forward(x[:10])
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 8_000_000, resource.RLIM_INFINITY))
+for _ in range(3):
+    try:
+        ops.relu_forward(x)
+    except MemoryError:
+        print("MemoryError")
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(int(ops.relu_forward(x)[0].sum()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+def test_failed_allocation(python):
+    result = python("-c", TOO_LARGE, FASTNN_NUM_THREADS="1")
+    assert result.stdout.split() == ["MemoryError"] * 3 + ["4000000"], result.stderr
+
+
+def test_repeated_calls_leak_nothing():
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("cannot measure memory on this system")
+
+    def pages():
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1])
+
+    x = np.ones((64, 1024), np.float32)  # 256 kB, with its context 1 MB a round
+    for _ in range(10):
+        ops.relu_backward(*ops.relu_forward(x))
+    before = pages()
+    for _ in range(200):
+        ops.relu_backward(*ops.relu_forward(x))
+    assert (pages() - before) * os.sysconf("SC_PAGESIZE") < 20 * x.nbytes
+
+
+# ---- import ----
+
+FP_ENVIRONMENT = """
+import numpy as np
+tiny = np.array([np.finfo(np.float32).tiny], np.float32)
+import fastnn
+y, ctx = fastnn.ops.relu_forward(np.ones(100_000, np.float32))
+assert (tiny / 2)[0] != 0 and (tiny / 2 * 2)[0] == tiny[0]
+subnormal = tiny / 4
+assert fastnn.ops.relu_forward(subnormal)[0][0] == subnormal[0] != 0
+"""
+
+
+def test_import_keeps_the_floating_point_environment(python):
+    result = python("-c", FP_ENVIRONMENT)
+    assert result.returncode == 0, result.stderr
+
+
+def test_import_without_warnings(python):
+    result = python("-W", "error", "-c", "import fastnn, fastnn.registry; fastnn.registry.specs()")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == result.stderr == ""
+
+
+def test_import_is_light(python):
+    """Nothing but NumPy and the standard library, and well under the time that NumPy takes."""
+    code = (
+        "import sys, time, numpy; before = set(sys.modules); start = time.perf_counter(); import fastnn;"
+        "print(time.perf_counter() - start);"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    seconds, modules = zip(*(python("-c", code).stdout.splitlines() for _ in range(3)), strict=True)
+    assert min(map(float, seconds)) < 0.5
+    # Cython registers modules of its own for what extensions share.
+    foreign = {name for name in modules[0].split() if not name.startswith(("_cython_", "cython_runtime"))}
+    assert foreign <= {"fastnn", "numpy"}
