@@ -102,10 +102,10 @@ def choose(op, algorithms, desc, dtype, algo):
 
 
 @cached
-def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo):
+def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo, op="conv2d"):
     """(descriptor, algorithm) of a call."""
-    desc = conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups)
-    return desc, choose("conv2d", CONV2D_ALGORITHMS, desc, dtype, algo)
+    desc = conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups, op)
+    return desc, choose(op, CONV2D_ALGORITHMS, desc, dtype, algo)
 
 
 class PreparedConv2d:
@@ -299,13 +299,19 @@ def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
         padding = (0, flat(padding, "conv1d", "padding"))
     stride, dilation = (1, flat(stride, "conv1d", "stride")), (1, flat(dilation, "conv1d", "dilation"))
     x, w = x[:, :, None], w[:, :, None]
-    y, ctx = conv2d_forward(x, w, b, stride, padding, dilation, groups, algo=algo, keep=keep)
-    return y[:, :, 0], ctx
+    desc, algorithm = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo, "conv1d")
+    if b is not None:
+        b = array_of_shape(b, "conv1d", "b", (desc.k,), x)
+    y = np.empty(desc.y_shape, x.dtype)
+    if desc.n:
+        algorithm.forward(x, algorithm.prepare(w, desc), b, y, desc, False)
+    return y[:, :, 0], Conv2dCtx(desc, x, w, b is not None, algorithm, None) if keep else None
 
 
 def conv1d_backward(dy, ctx, needs=(True, True, True)):
     """Gradients of conv1d, as conv2d_backward: (dx, dw, db)."""
-    dy = array(dy, "conv1d", "dy", 3, "(N, K, OL)", ctx.x)
+    desc = ctx.desc
+    dy = array_of_shape(dy, "conv1d", "dy", (desc.n, desc.k, desc.ow), ctx.x)
     dx, dw, db = conv2d_backward(dy[:, :, None], ctx, needs)
     return None if dx is None else dx[:, :, 0], None if dw is None else dw[:, :, 0], db
 
