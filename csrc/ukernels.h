@@ -118,8 +118,29 @@ typedef struct {
 } fnn_pool_ukernels;
 
 /* ---- norm.c ---- */
+/* Batch normalisation of x (n, c, s), c-contiguous; weight, bias, mean and invstd have c elements and may be NULL. */
 typedef struct {
-    int placeholder;
+    ptrdiff_t n, c, s;
+    const void *x, *weight, *bias;
+    void *y, *running_mean, *running_var; /* running: updated if training (may be NULL), else the statistics */
+    double *mean, *invstd;                /* for the backward pass, whatever the element type */
+    double momentum, eps;
+    int training;
+} fnn_batch_norm;
+
+typedef struct {
+    ptrdiff_t n, c, s;
+    const void *dy, *x, *weight;
+    const double *mean, *invstd;
+    void *dx, *dweight, *dbias; /* NULL: not needed */
+    int training;
+} fnn_batch_norm_backward;
+
+typedef struct {
+    int block; /* channels of a task if s == 1; else it is one channel */
+    /* the task that begins with channel `first` */
+    void (*batch_norm)(const fnn_batch_norm *args, ptrdiff_t first);
+    void (*batch_norm_backward)(const fnn_batch_norm_backward *args, ptrdiff_t first);
 } fnn_norm_ukernels;
 
 /* ---- softmax.c: w <= FNN_COLUMNS problems side by side, each of n elements `stride` apart; stride 1: w = 1 ---- */
@@ -148,8 +169,15 @@ typedef struct {
 } fnn_loss_ukernels;
 
 /* ---- recurrent.c ---- */
+/* Rows are samples: gates and dgates (n, 4*hidden) in the order i, f, g, o, everything else (n, hidden). A call works on
+ * `units` adjacent hidden units; pointers are to the first of them (of gate i). */
 typedef struct {
-    int placeholder;
+    /* gates: from W_ih x + W_hh h to the gates' values; b_ih, b_hh: NULL is zero; c_prev: NULL is zero, or c itself */
+    void (*lstm_cell)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, void *gates, const void *b_ih, const void *b_hh,
+                      const void *c_prev, void *c, void *h);
+    /* dh + dy (NULL is zero) is the gradient at h; dc becomes that at c_prev; dbias (NULL: not needed) is added to */
+    void (*lstm_cell_backward)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, const void *gates, const void *c_prev,
+                               const void *c, const void *dh, const void *dy, void *dc, void *dgates, void *dbias);
 } fnn_recurrent_ukernels;
 
 typedef struct {

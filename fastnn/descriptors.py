@@ -311,3 +311,84 @@ def conv_transpose2d_desc(x_shape, w_shape, stride=1, padding=0, output_padding=
     if min(oh, ow) < 1:
         raise ValueError(f"{op}: padding {padding} leaves nothing of the output ({oh} x {ow})")
     return Conv2dDesc(n, cg * groups, oh, ow, k, r, s, stride, padding, dilation, int(groups), h, w)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormDesc:
+    """Batch normalisation of x (n, c, *spatial), s = product of the spatial sizes."""
+
+    n: int
+    c: int
+    s: int
+
+    @property
+    def size(self):
+        return self.n * self.c * self.s
+
+    @property
+    def flops(self):
+        """Mean, squared deviations, normalisation."""
+        return 7.0 * self.size
+
+    def bytes(self, itemsize):
+        """x is read and y written once: a channel is in cache when it is read again."""
+        return 2.0 * self.size * itemsize
+
+    @property
+    def backward_flops(self):
+        """Two sums, and dx as a combination of dy and x."""
+        return 9.0 * self.size
+
+    def backward_bytes(self, itemsize):
+        return 3.0 * self.size * itemsize
+
+
+@lru_cache(maxsize=1024)
+def batch_norm_desc(shape):
+    """The descriptor for x of a shape."""
+    if len(shape) < 2:
+        raise ValueError(f"batch_norm: x has shape {shape}, expected (N, C) or (N, C, *spatial)")
+    n, c, s = shape[0], shape[1], prod(shape[2:])
+    if c == 0 or s == 0:
+        raise ValueError(f"batch_norm: x has shape {shape}, expected at least one channel and one value in each")
+    return BatchNormDesc(n, c, s)
+
+
+@dataclass(frozen=True, slots=True)
+class LstmDesc:
+    """t steps of an LSTM on n samples of d features, with h hidden units."""
+
+    t: int
+    n: int
+    d: int
+    h: int
+
+    @property
+    def flops(self):
+        """The two matrix products."""
+        return 8.0 * self.t * self.n * self.h * (self.d + self.h)
+
+    def bytes(self, itemsize):
+        """Input and output sequences and all weights, once."""
+        return float((self.t * self.n * (self.d + self.h) + 4 * self.h * (self.d + self.h)) * itemsize)
+
+
+@lru_cache(maxsize=1024)
+def lstm_desc(op, x_shape, w_ih_shape, w_hh_shape):
+    """The descriptor of `op`: lstm for x (T, N, D), lstm_step for x (N, D)."""
+    expected = {"lstm": "(T, N, D)", "lstm_step": "(N, D)"}[op]
+    if len(x_shape) != expected.count(",") + 1:
+        raise ValueError(f"{op}: x has shape {x_shape}, expected {expected}")
+    *t, n, d = x_shape
+    h = w_hh_shape[-1] if w_hh_shape else 0
+    if w_hh_shape != (4 * h, h):
+        raise ValueError(f"{op}: w_hh has shape {w_hh_shape}, expected (4H, H), one block of rows per gate i, f, g, o")
+    if w_ih_shape != (4 * h, d):
+        raise ValueError(
+            f"{op}: w_ih has shape {w_ih_shape}, expected {(4 * h, d)} for {d} features in x and {h} hidden units"
+        )
+    if 0 in (*t, d, h):
+        raise ValueError(
+            f"{op}: x has shape {x_shape} and w_hh {w_hh_shape}, expected at least one step, feature and hidden unit"
+        )
+    return LstmDesc(t[0] if t else 1, n, d, h)

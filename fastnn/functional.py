@@ -4,10 +4,13 @@ from fastnn import ops
 
 __all__ = [
     "avg_pool2d",
+    "batch_norm",
     "conv2d",
     "cross_entropy",
     "linear",
     "log_softmax",
+    "lstm",
+    "lstm_step",
     "matmul",
     "max_pool2d",
     "min_pool2d",
@@ -99,3 +102,29 @@ def avg_pool2d(
 def subsample2d(input, block, position="upper_left"):
     """One pixel of every block of input (N, C, H, W): its upper left or its middle; see ops.subsample2d_forward."""
     return ops.subsample2d_forward(input, block, position, keep=False)[0]
+
+
+def batch_norm(
+    input, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+):
+    """(input - mean) / sqrt(var + eps) * weight + bias in each channel of input (N, C) or (N, C, *spatial).
+
+    training: statistics of the batch, and running_mean and running_var are updated in place; else these are used.
+    """
+    return ops.batch_norm_forward(
+        input, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps, keep=False
+    )[0]
+
+
+def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
+    """One step of a long short-term memory: the states (h, c), each (N, H), from input (N, D) and the states before.
+
+    w_ih (4H, D), w_hh (4H, H), biases (4H,) or None, with rows in the order of gates i, f, g, o. h0, c0: (N, H), None
+    for zeros.
+    """
+    return ops.lstm_step_forward(input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0, keep=False)[0]
+
+
+def lstm(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
+    """The same over a sequence, input (T, N, D): (y, h, c), y (T, N, H) all hidden states, h and c (N, H) the last."""
+    return ops.lstm_forward(input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0, keep=False)[0]

@@ -74,15 +74,45 @@ FNN_TILE(13) FNN_TILE(14)
 #endif
 #undef FNN_TILE
 
-/* dst[p][i] = a[i*rs + off[p]] */
+/* dst[q*m + i] = a[i*rs + q] for i, q < 4 */
+FNN_INLINE void FN(transpose4)(const real *a, ptrdiff_t rs, real *dst, ptrdiff_t m)
+{
+    typedef real quad __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real)), may_alias));
+    const quad r0 = *(const quad *)a, r1 = *(const quad *)(a + rs);
+    const quad r2 = *(const quad *)(a + 2 * rs), r3 = *(const quad *)(a + 3 * rs);
+    const quad t0 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), t1 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+    const quad t2 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), t3 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
+    *(quad *)dst = __builtin_shufflevector(t0, t2, 0, 1, 4, 5);
+    *(quad *)(dst + m) = __builtin_shufflevector(t0, t2, 2, 3, 6, 7);
+    *(quad *)(dst + 2 * m) = __builtin_shufflevector(t1, t3, 0, 1, 4, 5);
+    *(quad *)(dst + 3 * m) = __builtin_shufflevector(t1, t3, 2, 3, 6, 7);
+}
+
+/* dst[p][i] = a[i*rs + off[p]]; vectors where a is contiguous along i or p */
 static void FN(pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a_, ptrdiff_t rs, const ptrdiff_t *off, void *dst_)
 {
     const real *a = a_;
     real *dst = dst_;
-    for (ptrdiff_t p = 0; p < k; p++, dst += m) {
+    ptrdiff_t p = 0;
+    while (p < k) {
         const real *ap = a + off[p];
-        for (ptrdiff_t i = 0; i < m; i++)
-            dst[i] = ap[i * rs];
+        ptrdiff_t i = 0;
+        if (rs == 1) {
+            for (; i < m; i += VL)
+                vstore_upto(dst + i, vload_upto(ap + i, m - i), m - i);
+        } else if (p + 4 <= k && off[p + 1] - off[p] == 1 && off[p + 2] - off[p] == 2 && off[p + 3] - off[p] == 3) {
+            for (; i + 4 <= m; i += 4)
+                FN(transpose4)(ap + i * rs, rs, dst + i, m);
+            for (; i < m; i++)
+                for (ptrdiff_t q = 0; q < 4; q++)
+                    dst[q * m + i] = ap[i * rs + q];
+            p += 4, dst += 4 * m;
+            continue;
+        } else {
+            for (; i < m; i++)
+                dst[i] = ap[i * rs];
+        }
+        p++, dst += m;
     }
 }
 
@@ -192,6 +222,38 @@ FNN_DOT(4, 4) FNN_DOT(5, 4) FNN_DOT(6, 4)
 #endif
 #undef FNN_DOT
 
+#if defined(FNN_BUILD_AVX512)
+/* Matrix times vector is bound by loading B, whose loads all cross cache lines unless B is aligned to one. If all rows
+ * lie equally, `skew` elements behind a line, loads from whole lines of B see the elements in other lanes, and each
+ * lane's sum is rotated back in the end: the same additions in the same order. */
+static __attribute__((noinline)) void FN(dot_1_8_skewed)(ptrdiff_t k, const real *a, const real *b, ptrdiff_t ldb,
+                                                         ptrdiff_t skew, real *sums)
+{
+    vec acc[8], av = vload_from(a, skew);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        acc[j] = av * vload_from(b + j * ldb, skew) + (vec){0};
+    ptrdiff_t p = VL - skew;
+    for (; p + VL <= k; p += VL) {
+        av = vload(a + p);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            acc[j] += av * vload(b + j * ldb + p);
+    }
+    if (p < k) {
+        av = vload_n(a + p, k - p);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; j++)
+            acc[j] += av * vload_n(b + j * ldb + p, k - p);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++)
+        acc[j] = vrotate(acc[j], skew);
+    vsum4(acc[0], acc[1], acc[2], acc[3], sums);
+    vsum4(acc[4], acc[5], acc[6], acc[7], sums + 4);
+}
+#endif
+
 static FN(dot_tile) *const FN(dot_tiles)[2][FNN_DM + 1] = {
 #if FNN_DM > 3
     {0, FN(dot_1_1), FN(dot_2_1), FN(dot_3_1), FN(dot_4_1), FN(dot_5_1), FN(dot_6_1)},
@@ -209,14 +271,35 @@ static void FN(gemm_dot)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a_, 
     const real *a = a_, *b = b_, *bias = bias_;
     real *c = c_, sums[FNN_DM * 8];
     ptrdiff_t mi, nj;
+#if defined(FNN_BUILD_AVX512)
+    const ptrdiff_t skew = k >= VL && ldb % VL == 0 ? (ptrdiff_t)((uintptr_t)b % FNN_VBYTES / sizeof(real)) : 0;
+#endif
     for (ptrdiff_t i = 0; i < m; i += mi) {
         /* equal heights: 7 rows as 4 + 3, not 6 + 1 */
         const ptrdiff_t left = m - i, tiles = (left + FNN_DM - 1) / FNN_DM;
         mi = (left + tiles - 1) / tiles;
         for (ptrdiff_t j = 0; j < n; j += nj) {
             nj = n - j >= 8 && mi == 1 ? 8 : n - j >= 4 ? 4 : 1;
-            FN(dot_tile) *tile = nj == 8 ? FN(dot_1_8) : FN(dot_tiles)[nj == 4][mi];
-            tile(k, a + i * lda, lda, b + j * ldb, ldb, sums);
+#if defined(FNN_BUILD_AVX512)
+            if (nj == 8 && skew)
+                FN(dot_1_8_skewed)(k, a + i * lda, b + j * ldb, ldb, skew, sums);
+            else
+#endif
+            {
+                FN(dot_tile) *tile = nj == 8 ? FN(dot_1_8) : FN(dot_tiles)[nj == 4][mi];
+                tile(k, a + i * lda, lda, b + j * ldb, ldb, sums);
+            }
+            if (nj == 8) { /* one row: all branches outside of loops */
+                real *cc = c + i * ldc + j;
+                for (int jj = 0; jj < 8 && (flags & FNN_ACCUMULATE); jj++)
+                    sums[jj] += cc[jj];
+                for (int jj = 0; jj < 8 && bias; jj++)
+                    sums[jj] += bias[j + jj];
+                for (int jj = 0; jj < 8 && (flags & FNN_RELU); jj++)
+                    sums[jj] = sums[jj] <= 0 ? 0 : sums[jj];
+                memcpy(cc, sums, 8 * sizeof(real));
+                continue;
+            }
             for (ptrdiff_t ii = 0; ii < mi; ii++)
                 for (ptrdiff_t jj = 0; jj < nj; jj++) {
                     real *cc = c + (i + ii) * ldc + j + jj, v = sums[ii * nj + jj];

@@ -113,6 +113,33 @@ FNN_INLINE void vstore_upto(real *p, vec v, ptrdiff_t n)
         vstore(p, v);
 }
 
+#if defined(FNN_BUILD_AVX512) /* where a load that crosses a cache line costs two */
+#define vload_from FN(vload_from)
+#define vrotate FN(vrotate)
+
+/* Lanes n.. from p on, zero in the first n: what vload(p - n) gives there. */
+FNN_INLINE vec vload_from(const real *p, ptrdiff_t n)
+{
+#if FNN_BITS == 32
+    return (vec)_mm512_maskz_loadu_ps((__mmask16)(0xffffu << n), p - n);
+#else
+    return (vec)_mm512_maskz_loadu_pd((__mmask8)(0xffu << n), p - n);
+#endif
+}
+
+/* Lane i of the result is lane (i + n) mod VL of v. */
+FNN_INLINE vec vrotate(vec v, ptrdiff_t n)
+{
+#if FNN_BITS == 32
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return (vec)_mm512_permutexvar_ps(_mm512_add_epi32(lanes, _mm512_set1_epi32((int)n)), (__m512)v);
+#else
+    const __m512i lanes = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+    return (vec)_mm512_permutexvar_pd(_mm512_add_epi64(lanes, _mm512_set1_epi64(n)), (__m512d)v);
+#endif
+}
+#endif
+
 /* Lane-wise m ? a : b, with m all ones or all zeros in each lane, as a comparison gives it. */
 FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
 

@@ -4,7 +4,7 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
-from fastnn.kernels.runtime cimport FNN_COLUMNS, Scratch, fnn_loss_ukernels, scratch, table_of, threads_of
+from fastnn.kernels.runtime cimport FNN_COLUMNS, Scratch, data_or_null, fnn_loss_ukernels, scratch, table_of, threads_of
 
 cnp.import_array()
 
@@ -12,10 +12,6 @@ cnp.import_array()
 cdef Py_ssize_t BLOCK = 16384
 # As in softmax.pyx: an element's share of the time, in operations.
 cdef double CROSS_ENTROPY_FLOPS = 20
-
-
-cdef void *data_or_null(cnp.ndarray x) noexcept:
-    return NULL if x is None else cnp.PyArray_DATA(x)
 
 
 def count_targets(cnp.ndarray target, int64_t ignore_index):

@@ -9,6 +9,10 @@ cdef const fnn_ukernels *tables
 cdef inline const fnn_ukernels *table_of(cnp.ndarray x) noexcept:
     return &tables[FNN_F64 if cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE else FNN_F32]
 
+# The elements of an array, NULL for None.
+cdef inline char *data_or_null(cnp.ndarray x) noexcept:
+    return NULL if x is None else <char *>cnp.PyArray_DATA(x)
+
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil
 

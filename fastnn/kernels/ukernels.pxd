@@ -94,8 +94,40 @@ cdef extern from "ukernels.h" nogil:
         fnn_pool_function *subsample_backward
 
     # ---- norm.c ----
+    ctypedef struct fnn_batch_norm:
+        Py_ssize_t n
+        Py_ssize_t c
+        Py_ssize_t s
+        const void *x
+        const void *weight
+        const void *bias
+        void *y
+        void *running_mean
+        void *running_var
+        double *mean
+        double *invstd
+        double momentum
+        double eps
+        int training
+
+    ctypedef struct fnn_batch_norm_backward:
+        Py_ssize_t n
+        Py_ssize_t c
+        Py_ssize_t s
+        const void *dy
+        const void *x
+        const void *weight
+        const double *mean
+        const double *invstd
+        void *dx
+        void *dweight
+        void *dbias
+        int training
+
     ctypedef struct fnn_norm_ukernels:
-        int placeholder
+        int block
+        void (*batch_norm)(const fnn_batch_norm *args, Py_ssize_t first) noexcept nogil
+        void (*batch_norm_backward)(const fnn_batch_norm_backward *args, Py_ssize_t first) noexcept nogil
 
     # ---- softmax.c ----
     enum:
@@ -124,7 +156,11 @@ cdef extern from "ukernels.h" nogil:
 
     # ---- recurrent.c ----
     ctypedef struct fnn_recurrent_ukernels:
-        int placeholder
+        void (*lstm_cell)(Py_ssize_t n, Py_ssize_t units, Py_ssize_t hidden, void *gates, const void *b_ih,
+                          const void *b_hh, const void *c_prev, void *c, void *h) noexcept nogil
+        void (*lstm_cell_backward)(Py_ssize_t n, Py_ssize_t units, Py_ssize_t hidden, const void *gates,
+                                   const void *c_prev, const void *c, const void *dh, const void *dy, void *dc,
+                                   void *dgates, void *dbias) noexcept nogil
 
     ctypedef struct fnn_ukernels:
         const fnn_gemm_ukernels *gemm

@@ -44,8 +44,21 @@ def array(object x, str op, str name, int ndim=-1, str layout="", cnp.ndarray li
 def array_of_shape(object x, str op, str name, tuple shape, cnp.ndarray like=None):
     """The same for an argument whose whole shape is known."""
     cdef cnp.ndarray a = conform(x, op, name, like)
-    if (<object>a).shape != shape:
+    cdef bint same = cnp.PyArray_NDIM(a) == len(shape)
+    cdef int i
+    if same:
+        for i in range(cnp.PyArray_NDIM(a)):
+            same = same and cnp.PyArray_DIM(a, i) == <Py_ssize_t>shape[i]
+    if not same:
         raise ValueError(f"{op}: {name} has shape {(<object>a).shape}, expected {shape}")
+    return a
+
+
+def writable(object x, str op, str name, tuple shape, cnp.ndarray like):
+    """The same for an argument that the operator writes to, which no copy can stand in for."""
+    cdef cnp.ndarray a = array_of_shape(x, op, name, shape, like)
+    if a is not x or not cnp.PyArray_ISWRITEABLE(a):
+        raise ValueError(f"{op}: {name} is updated in place, expected a writable, aligned, C-contiguous array")
     return a
 
 

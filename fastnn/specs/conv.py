@@ -144,7 +144,7 @@ SPECS = (
             case((1, 1, 1), (1, 1, 1)),
             case((2, 3, 19), (4, 3, 5), padding=2),
             case((2, 4, 33), (6, 2, 3), groups=2, stride=2, dilation=3, padding=(4, 1)),
-            case((3, 5, 21), (5, 1, 4), groups=5, padding="same", bias=False),
+            case((3, 5, 21), (5, 1, 5), groups=5, padding="same", bias=False),
         ),
         bench=(case((8, 64, 1024), (64, 64, 3), padding=1, label="conv1d 64->64 x1024"),),
         work=work_of(describe_1d, 1),

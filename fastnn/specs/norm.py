@@ -1,1 +1,83 @@
-SPECS = ()
+"""Specs of normalisation."""
+
+from math import prod
+
+import numpy as np
+
+from fastnn.descriptors import batch_norm_desc
+from fastnn.registry import Case, OpSpec, Work, draw
+
+STATISTICS = ("running_mean", "running_var")
+
+
+def case(shape, *, affine=True, running=True, **options):
+    channels = shape[1:2]
+    shapes = {"x": shape}
+    shapes |= dict.fromkeys(("weight", "bias"), channels if affine else None)
+    shapes |= dict.fromkeys(STATISTICS, channels if running else None)
+    return Case(shapes, options)
+
+
+def make(case, dtype, rng, kind):
+    """Variances are positive."""
+    arrays = {name: None if s is None else draw(s, dtype, rng, kind) for name, s in case.shapes.items()}
+    if arrays["running_var"] is not None:
+        arrays["running_var"] = np.abs(arrays["running_var"]) + dtype.type(0.5)
+    return arrays
+
+
+def work(case, itemsize):
+    desc = batch_norm_desc(case.shapes["x"])
+    return Work(desc.flops, desc.bytes(itemsize))
+
+
+def backward_work(case, itemsize):
+    desc = batch_norm_desc(case.shapes["x"])
+    return Work(desc.backward_flops, desc.backward_bytes(itemsize))
+
+
+def depth(case):
+    """Sums over the m values of a channel (the reference's; the kernels' chunks are shorter), and the steps from
+    moments to results: a dozen, of which a few amplify rounding, by the ratio of a value to the deviation."""
+    n, _, *spatial = case.shapes["x"]
+    return 16 + n * prod(spatial)
+
+
+def torch_batch_norm(torch, x, weight, bias, running_mean, running_var, training=True, momentum=0.1, eps=1e-5):
+    return torch.nn.functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+SPECS = (
+    OpSpec(
+        name="batch_norm",
+        grads=("x", "weight", "bias"),
+        cases=(
+            case((7, 1)),
+            case((2, 3), running=False),
+            case((9, 5), affine=False),
+            case((70, 67)),
+            case((130, 131), training=False),
+            case((5, 3, 4)),
+            case((3, 2, 5, 7), momentum=0.3, eps=1e-2),
+            case((1, 4, 3, 3)),
+            case((4, 5, 3, 3), training=False),
+            case((3, 4, 5, 6), training=False, affine=False),
+            case((2, 3, 19, 31), running=False),
+            case((2, 2, 41, 53)),
+            case((2, 2, 3, 4, 5)),
+        ),
+        bench=(
+            case((64, 512)),
+            case((32, 64, 56, 56)),
+            case((32, 256, 14, 14)),
+            case((32, 512, 7, 7)),
+            case((32, 64, 56, 56), training=False),
+        ),
+        work=work,
+        backward_work=backward_work,
+        depth=depth,
+        exact=False,
+        make=make,
+        peers={"torch": torch_batch_norm},
+    ),
+)
