@@ -104,8 +104,7 @@ def conv2d_padding(op, padding, r, s, stride, dilation):
         values = (values[0], values[0], values[1], values[1])
     if len(values) != 4 or not all(is_int(v) for v in values):
         raise TypeError(
-            f"{op}: padding must be an integer, a pair, (top, bottom, left, right), 'same' or 'valid', "
-            f"got {padding!r}"
+            f"{op}: padding must be an integer, a pair, (top, bottom, left, right), 'same' or 'valid', got {padding!r}"
         )
     if min(values) < 0:
         raise ValueError(f"{op}: padding must not be negative, got {padding!r}")
