@@ -85,6 +85,9 @@ class OpSpec:
     """Rounding steps on the longest chain behind one result: the error bound is depth * eps * magnitude."""
     multilinear: bool = False
     """Linear in every argument: magnitude is the reference on absolute values, else the largest |result|."""
+    gradient_terms: Callable[..., Mapping[str, Any]] | None = None
+    """(arrays, dy, **options) -> for arguments whose gradient is a sum that cancels, the sum of its terms' absolute
+    values, in float64: rounding is relative to that."""
     exact: bool = True
     """Integer inputs give results without rounding, so kernels must equal the reference bit for bit."""
     distinct: bool = False

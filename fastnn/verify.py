@@ -5,6 +5,7 @@ never tuned. With eps the machine epsilon of the kernel's dtype:
 
 - multilinear operators: (depth + 2) * eps * the reference on the inputs' absolute values, element by element;
 - algorithms with a `Rounding` of their own: amplification * eps * the largest of those values, if that is more;
+- gradients that the operator gives the `gradient_terms` of: (depth + 2) * eps * these;
 - all others: depth * eps * the largest |result|, for each output;
 - float64 kernels: twice that, because the reference rounds as well;
 - integer inputs to an operator that is `exact`, and integer outputs: no error at all.
@@ -115,7 +116,8 @@ def compare(got, want, bound, name: str = "y") -> Verdict:
 def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False, algo=None):
     """Bound on the error of one output whose true value is `want`, an array.
 
-    magnitude: of a multilinear operator, the same output on the inputs' absolute values. algo: what computed it.
+    magnitude: of a multilinear operator, the same output on the inputs' absolute values; of a gradient,
+    spec.gradient_terms. algo: what computed it.
     """
     rounding = spec.rounding.get(algo)
     if rounding is not None and not rounding.exact:
@@ -225,6 +227,9 @@ class Problem:
 
     @cached_property
     def gradient_magnitudes(self):
+        if self.spec.gradient_terms is not None:
+            terms = self.spec.gradient_terms(widen(self.arrays), widen(self.dy), **self.case.options)
+            return [terms.get(name) for name in self.spec.grads]
         if self.magnitude is None:
             return None
         return list(self.spec.backward(reference, widen(self.dy, np.abs), self.magnitude[2]).values())

@@ -18,7 +18,7 @@ LAYOUT = "(N, C, H, W)"
 
 class SelectCtx(NamedTuple):
     desc: Pool2dDesc
-    index: np.ndarray
+    where: np.ndarray
     """Where in its plane every output was found, as integers of the width of an element."""
     like: np.ndarray
     """An empty array of x's dtype."""
@@ -52,7 +52,7 @@ def select_backward(op, dy, ctx):
     desc = ctx.desc
     dy = array_of_shape(dy, op, "dy", desc.y_shape, ctx.like)
     dx = np.empty(desc.x_shape, dy.dtype)
-    kernels.select_backward(dy, ctx.index, dx, desc.geometry)
+    kernels.select_backward(dy, ctx.where, dx, desc.geometry)
     return dx
 
 

@@ -43,6 +43,28 @@ def depth(case):
     return 16 + n * prod(spatial)
 
 
+def gradient_terms(arrays, dy, training=True, eps=1e-5, **_):
+    """The formulas of batch_norm_backward with all differences as sums, that of x - mean included. With two values in a
+    channel, say, the terms of dx cancel almost entirely."""
+    x, dy = np.abs(arrays["x"]), np.abs(dy)
+    axes = (0, *range(2, x.ndim))
+
+    def column(v):
+        return np.reshape(v, (-1, *[1] * (x.ndim - 2)))
+
+    weight = 1 if arrays["weight"] is None else column(np.abs(arrays["weight"]))
+    if training:
+        mean, var = arrays["x"].mean(axes), arrays["x"].var(axes)
+    else:
+        mean, var = arrays["running_mean"], arrays["running_var"]
+    std = column(np.sqrt(var + eps))
+    normalised = (x + column(np.abs(mean))) / std
+    dx = dy
+    if training:
+        dx = dy + column(dy.mean(axes)) + normalised * column((dy * normalised).mean(axes))
+    return {"x": weight / std * dx, "weight": (dy * normalised).sum(axes), "bias": dy.sum(axes)}
+
+
 def torch_batch_norm(torch, x, weight, bias, running_mean, running_var, training=True, momentum=0.1, eps=1e-5):
     return torch.nn.functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
 
@@ -76,6 +98,7 @@ SPECS = (
         work=work,
         backward_work=backward_work,
         depth=depth,
+        gradient_terms=gradient_terms,
         exact=False,
         make=make,
         peers={"torch": torch_batch_norm},

@@ -71,6 +71,7 @@ SPECS = (
         depth=depth,
         exact=False,
         outputs=2,
+        batch=lambda case: {"x": 0, "h0": 0, "c0": 0},
         peers={"torch": torch_lstm_step},
     ),
     OpSpec(
@@ -95,6 +96,7 @@ SPECS = (
         depth=depth,
         exact=False,
         outputs=3,
+        batch=lambda case: {"x": 1, "h0": 0, "c0": 0},
         peers={"torch": torch_lstm},
     ),
 )
