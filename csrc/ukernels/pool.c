@@ -59,6 +59,11 @@ FNN_INLINE ptrdiff_t FN(pool_layout)(const fnn_pool *p, real *scratch, FN(pool_r
     return 2 * (n + split) + vectors;
 }
 
+FNN_INLINE real FN(pool_identity)(const int op)
+{
+    return op == POOL_AVG ? 0 : op == POOL_MAX ? -(real)INFINITY : (real)INFINITY;
+}
+
 FNN_INLINE vec FN(pool_reduce)(const int op, vec acc, vec x)
 {
     if (op == POOL_AVG)
@@ -180,6 +185,33 @@ FNN_INLINE void FN(pool_across)(const int op, const int index, const ptrdiff_t t
 }
 #undef FNN_NEXT_TAP
 
+/* The same for one output, whose taps are neighbours: vectors of taps, then the lanes of one. */
+FNN_INLINE void FN(pool_across_one)(const int op, const int index, const fnn_pool *p, const FN(pool_rows) *b,
+                                    ptrdiff_t u, real *y, inat *iy)
+{
+    const vec identity = vset1(FN(pool_identity)(op));
+    vec acc = identity;
+    for (ptrdiff_t j = 0; j < b->taps; j += VL)
+        acc = FN(pool_reduce)(op, acc, vsel(viota() < (inat)(b->taps - j), vload(b->row + j), identity));
+    for (ptrdiff_t lanes = VL; lanes > 1; lanes /= 2)
+        acc = FN(pool_reduce)(op, veven(acc, acc), vodd(acc, acc));
+    *y = op == POOL_AVG ? acc[0] / ((real)FN(pool_rows_divisor)(p, u) * b->divisors[0]) : acc[0];
+    if (!index)
+        return;
+    ivec best = (ivec){0} + FNN_NO_INDEX;
+    for (ptrdiff_t j = 0; j < b->taps; j += VL) {
+        const vec x = vload(b->row + j);
+        const ivec i = (ivec)vload((const real *)b->irow + j);
+        const ivec mine = viota() < (inat)(b->taps - j);
+        best = (ivec)vsel(((x == acc) | (x != x)) & (i < best) & mine, (vec)i, (vec)best);
+    }
+    for (ptrdiff_t lanes = VL; lanes > 1; lanes /= 2) {
+        const ivec even = (ivec)veven((vec)best, (vec)best), odd = (ivec)vodd((vec)best, (vec)best);
+        best = (ivec)vsel(even < odd, (vec)even, (vec)odd);
+    }
+    *iy = best[0];
+}
+
 /* Pools `planes` planes of h x w into planes of oh x ow. */
 FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p, ptrdiff_t planes, const real *x,
                                 real *y, inat *iy, real *scratch)
@@ -187,9 +219,8 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
     FN(pool_rows) b;
     FN(pool_layout)(p, scratch, &b);
     const ptrdiff_t row = b.sw * b.phase * (b.sw > 1 ? 2 : 1);
-    const real identity = op == POOL_AVG ? 0 : op == POOL_MAX ? -INFINITY : INFINITY;
     for (ptrdiff_t i = 0; i < row; i++)
-        b.row[i] = identity;
+        b.row[i] = FN(pool_identity)(op);
     for (ptrdiff_t i = 0; index && i < row; i++)
         b.irow[i] = FNN_NO_INDEX;
     if (op == POOL_AVG)
@@ -211,7 +242,9 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
                 FN(pool_down)(op, index, 3, p, first, start * p->w, &b);
             else
                 FN(pool_down)(op, index, taps, p, first, start * p->w, &b);
-            if (p->dw == 1 && b.sw == 2 && b.taps == 2)
+            if (p->dw == 1 && p->ow == 1 && b.taps > 4)
+                FN(pool_across_one)(op, index, p, &b, u, y, iy);
+            else if (p->dw == 1 && b.sw == 2 && b.taps == 2)
                 FN(pool_across)(op, index, 2, 2, 1, b.phase, p, &b, u, y, iy);
             else if (p->dw == 1 && b.sw == 2 && b.taps == 3)
                 FN(pool_across)(op, index, 3, 2, 1, b.phase, p, &b, u, y, iy);
@@ -264,7 +297,7 @@ static void FN(index_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const v
 /* Scratch of avg_pool_backward: quotients dy / divisor of a plane, its largest part; a sum of rows of them, between
  * zeros; a row of gradients by phase, and in order. */
 typedef struct {
-    ptrdiff_t sw, taps; /* as in forward, but with one column of windows only, no more than the columns */
+    ptrdiff_t sw, taps; /* as in forward */
     ptrdiff_t vectors, lead, sums, phase;
     real *divisors, *quotients, *sum, *split, *row;
 } FN(avg_rows);
@@ -273,7 +306,7 @@ typedef struct {
 FNN_INLINE ptrdiff_t FN(avg_layout)(const fnn_pool *p, real *scratch, FN(avg_rows) *b)
 {
     const ptrdiff_t width = p->pw + p->w;
-    b->sw = p->ow > 1 || p->sw < width ? p->sw : width;
+    b->sw = p->ow > 1 ? p->sw : 1;
     b->taps = p->kw < width ? p->kw : width;
     b->vectors = round_up(p->ow, VL);
     b->lead = (b->taps - 1) / b->sw;
@@ -284,13 +317,21 @@ FNN_INLINE ptrdiff_t FN(avg_layout)(const fnn_pool *p, real *scratch, FN(avg_row
     b->sum = b->quotients + p->oh * b->vectors;
     b->split = b->sum + b->sums;
     b->row = b->split + b->sw * b->phase;
-    return (1 + p->oh) * b->vectors + b->sums + 2 * b->sw * b->phase;
+    return (1 + p->oh) * b->vectors + b->sums + 2 * b->sw * b->phase + VL; /* the last read of the row may be long */
 }
 
 /* b->row = the gradients of a row of pixels under the rows of windows [lo, hi), from the left padding on */
 FNN_INLINE void FN(avg_backward_row)(const fnn_pool *p, const FN(avg_rows) *b, ptrdiff_t lo, ptrdiff_t hi)
 {
     const ptrdiff_t sw = b->sw, width = p->pw + p->w;
+    if (p->ow == 1) { /* every pixel of the window gets the same */
+        real sum = 0;
+        for (ptrdiff_t u = lo; u < hi; u++)
+            sum += b->quotients[u * b->vectors];
+        for (ptrdiff_t j = 0; j < b->taps; j += VL)
+            vstore_upto(b->row + j, vset1(sum), b->taps - j);
+        return;
+    }
     for (ptrdiff_t v = 0; v < b->vectors; v += VL) {
         vec acc = {0};
         for (ptrdiff_t u = lo; u < hi; u++)
@@ -331,6 +372,8 @@ static void FN(avg_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const voi
     FN(pool_divisors)(p, b.vectors, b.divisors);
     for (ptrdiff_t i = 0; i < b.sums; i++)
         b.sum[i] = 0;
+    for (ptrdiff_t i = 0; i < b.sw * b.phase; i++) /* what is not in the only window of a row */
+        b.row[i] = 0;
     for (ptrdiff_t i = 0; i < planes; i++) {
         for (ptrdiff_t u = 0; u < p->oh; u++, dy += p->ow) {
             const vec rows = vset1((real)FN(pool_rows_divisor)(p, u));
@@ -347,7 +390,8 @@ static void FN(avg_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const voi
                 lo++;
             if (r == 0 || lo != old_lo || hi != old_hi)
                 FN(avg_backward_row)(p, &b, lo, hi);
-            memcpy(dx, b.row + p->pw, (size_t)p->w * sizeof(real));
+            for (ptrdiff_t c = 0; c < p->w; c += VL)
+                vstore_upto(dx + c, vload(b.row + p->pw + c), p->w - c);
         }
     }
 }

@@ -16,6 +16,10 @@ cdef fnn_pool windows(cnp.ndarray x, cnp.ndarray y, tuple geometry, Py_ssize_t d
     p.h, p.w = cnp.PyArray_DIM(x, 2), cnp.PyArray_DIM(x, 3)
     p.oh, p.ow = cnp.PyArray_DIM(y, 2), cnp.PyArray_DIM(y, 3)
     p.kh, p.kw, p.sh, p.sw, p.ph, p.pw, p.dh, p.dw = geometry
+    if p.w == 1 and p.kw == 1:  # a column of pixels lies in memory as a row does, and rows are what vectors take
+        p.h, p.oh, p.kh, p.sh, p.ph, p.dh, p.w, p.ow, p.kw, p.sw, p.pw, p.dw = (
+            1, 1, 1, 1, 0, 1, p.h, p.oh, p.kh, p.sh, p.ph, p.dh
+        )
     p.divisor, p.include_pad = divisor, include_pad
     return p
 
