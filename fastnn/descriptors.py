@@ -279,6 +279,22 @@ def subsample2d_desc(x_shape, block, position="upper_left"):
 
 
 @cached
+def conv1d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
+    """The descriptor of a one-dimensional convolution: conv2d on images one pixel high. padding: an integer,
+    (left, right), "same" or "valid"."""
+    op = "conv1d"
+    for name, value in (("stride", stride), ("dilation", dilation)):
+        if not is_int(value):
+            raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
+    if isinstance(padding, tuple):
+        padding = (0, 0, *padding)
+    elif not isinstance(padding, str):
+        padding = (0, padding)
+    x_shape, w_shape = (*x_shape[:2], 1, x_shape[2]), (*w_shape[:2], 1, w_shape[2])
+    return conv2d_desc(x_shape, w_shape, (1, stride), padding, (1, dilation), groups, op)
+
+
+@cached
 def conv_transpose2d_desc(x_shape, w_shape, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """The descriptor of the convolution whose input's gradient a transposed convolution is: its `y_shape` is the shape
     of the transposed convolution's input, and its `x_shape` that of the output."""

@@ -5,7 +5,9 @@ from fastnn import ops
 __all__ = [
     "avg_pool2d",
     "batch_norm",
+    "conv1d",
     "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "linear",
     "log_softmax",
@@ -76,6 +78,18 @@ def matmul(input, other):
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of input (N, C, H, W) with weight (K, C/groups, R, S); see ops.conv2d_forward."""
     return ops.conv2d_forward(input, weight, bias, stride, padding, dilation, groups, keep=False)[0]
+
+
+def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """Cross-correlation of input (N, C, L) with weight (K, C/groups, R); see ops.conv1d_forward."""
+    return ops.conv1d_forward(input, weight, bias, stride, padding, dilation, groups, keep=False)[0]
+
+
+def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Transposed convolution of input (N, K, H, W), weight (K, C/groups, R, S); see ops.conv_transpose2d_forward."""
+    return ops.conv_transpose2d_forward(
+        input, weight, bias, stride, padding, output_padding, groups, dilation, keep=False
+    )[0]
 
 
 def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import Conv2dDesc, cached, conv2d_desc, conv_transpose2d_desc, is_int
+from fastnn.descriptors import Conv2dDesc, cached, conv1d_desc, conv2d_desc, conv_transpose2d_desc
 from fastnn.kernels import conv as direct
 from fastnn.kernels import depthwise, runtime, winograd
 from fastnn.ops._arrays import array, array_of_shape, empty_like
@@ -102,10 +102,10 @@ def choose(op, algorithms, desc, dtype, algo):
 
 
 @cached
-def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo, op="conv2d"):
+def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo):
     """(descriptor, algorithm) of a call."""
-    desc = conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups, op)
-    return desc, choose(op, CONV2D_ALGORITHMS, desc, dtype, algo)
+    desc = conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups)
+    return desc, choose("conv2d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
 
 class PreparedConv2d:
@@ -277,12 +277,11 @@ def conv_transpose2d_backward(dy, ctx, needs=(True, True, True)):
     return dx, dw, db
 
 
-def flat(option, op, name):
-    """An option of a one-dimensional convolution as a single integer."""
-    value = option[0] if isinstance(option, tuple | list) and len(option) == 1 else option
-    if not is_int(value):
-        raise TypeError(f"{op}: {name} must be an integer, got {option!r}")
-    return value
+@cached
+def conv1d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo):
+    """(descriptor, algorithm) of a call."""
+    desc = conv1d_desc(x_shape, w_shape, stride, padding, dilation, groups)
+    return desc, choose("conv1d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
 
 def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, algo="auto", keep=True):
@@ -293,13 +292,8 @@ def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     """
     x = array(x, "conv1d", "x", 3, "(N, C, L)")
     w = array(w, "conv1d", "w", 3, "(K, C/groups, R)", x)
-    if isinstance(padding, tuple | list) and len(padding) == 2:
-        padding = (0, 0, *padding)
-    elif not isinstance(padding, str):
-        padding = (0, flat(padding, "conv1d", "padding"))
-    stride, dilation = (1, flat(stride, "conv1d", "stride")), (1, flat(dilation, "conv1d", "dilation"))
+    desc, algorithm = conv1d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     x, w = x[:, :, None], w[:, :, None]
-    desc, algorithm = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo, "conv1d")
     if b is not None:
         b = array_of_shape(b, "conv1d", "b", (desc.k,), x)
     y = np.empty(desc.y_shape, x.dtype)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
-from fastnn.descriptors import Conv2dDesc, conv2d_desc, conv_transpose2d_desc
+from fastnn.descriptors import Conv2dDesc, conv1d_desc, conv2d_desc, conv_transpose2d_desc
 
 __all__ = [
     "col2im", "conv1d_backward", "conv1d_forward", "conv2d_backward", "conv2d_forward",
@@ -147,12 +147,9 @@ def conv_transpose2d_backward(dy, ctx, needs=(True, True, True)):
 
 def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, algo="auto", keep=True):
     """y[n,k,u] = b[k] + sum_{c,i} w[k,c,i] x[n, c, u*stride + i*dilation - left]: conv2d one pixel high"""
-    if isinstance(padding, tuple | list) and len(padding) == 2:
-        padding = (0, 0, *padding)
-    elif not isinstance(padding, str):
-        padding = (0, 0, padding, padding)
+    desc = conv1d_desc(x.shape, w.shape, stride, padding, dilation, groups)
     y, ctx = conv2d_forward(
-        x[:, :, None], w[:, :, None], b, (1, stride), padding, (1, dilation), groups, algo=algo, keep=keep
+        x[:, :, None], w[:, :, None], b, desc.stride, desc.padding, desc.dilation, groups, algo=algo, keep=keep
     )
     return y[:, :, 0], ctx
 

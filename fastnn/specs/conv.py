@@ -1,6 +1,6 @@
 """Specs of convolution."""
 
-from fastnn.descriptors import conv2d_desc, conv_transpose2d_desc
+from fastnn.descriptors import conv1d_desc, conv2d_desc, conv_transpose2d_desc
 from fastnn.registry import Case, OpSpec, Rounding, Work
 
 
@@ -29,17 +29,7 @@ def describe_transposed(case):
 
 
 def describe_1d(case):
-    """conv1d as the conv2d that it is."""
-    x, w = ((*shape[:2], 1, shape[2]) for shape in (case.shapes["x"], case.shapes["w"]))
-    options = dict(case.options)
-    padding = options.pop("padding", 0)
-    if not isinstance(padding, str):
-        options["padding"] = (0, 0, *padding) if isinstance(padding, tuple) else (0, padding)
-    else:
-        options["padding"] = padding
-    for name in ("stride", "dilation"):
-        options[name] = (1, options.get(name, 1))
-    return conv2d_desc(x, w, **options)
+    return conv1d_desc(case.shapes["x"], case.shapes["w"], **case.options)
 
 
 def work_of(describe, times):
@@ -64,15 +54,15 @@ def depth_of(describe):
 
 
 def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
-    if isinstance(padding, tuple) and len(padding) == 4:
+    if isinstance(padding, tuple | list) and len(padding) == 4:
         top, bottom, left, right = padding
         x, padding = torch.nn.functional.pad(x, (left, right, top, bottom)), 0
     return torch.nn.functional.conv2d(x, w, b, stride, padding, dilation, groups)
 
 
 def torch_conv1d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
-    if isinstance(padding, tuple):
-        x, padding = torch.nn.functional.pad(x, padding), 0
+    if isinstance(padding, tuple | list):
+        x, padding = torch.nn.functional.pad(x, tuple(padding)), 0
     return torch.nn.functional.conv1d(x, w, b, stride, padding, dilation, groups)
 
 
