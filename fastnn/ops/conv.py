@@ -151,9 +151,7 @@ class Conv2dCtx(NamedTuple):
         return self.algorithm.name
 
 
-def conv2d_forward(
-    x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, algo="auto", keep=True
-):
+def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, algo="auto", keep=True):
     """Two-dimensional cross-correlation, the convolution of neural networks:
 
         y[n,k,u,v] = b[k] + sum_{c,i,j} w[k,c,i,j] x[n, c, u*stride + i*dilation - top, v*stride + j*dilation - left]

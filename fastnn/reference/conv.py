@@ -52,9 +52,7 @@ def prepare_conv2d(w):
     return w.copy()
 
 
-def conv2d_forward(
-    x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, algo="auto", keep=True
-):
+def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, algo="auto", keep=True):
     """y = w cols + b, with the columns of im2col, group by group; max(y, 0) if activation is "relu\""""
     desc = conv2d_desc(x.shape, w.shape, stride, padding, dilation, groups)
     cols = im2col(x, (desc.r, desc.s), desc.stride, desc.padding, desc.dilation)
