@@ -15,7 +15,7 @@ def product(a, b):
     if not b.flags.c_contiguous and not a.flags.c_contiguous:
         b = np.ascontiguousarray(b)
     c = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    if a.shape[1]:
+    if a.size and b.size:
         kernels.matmul(a, b, c)
     else:
         c.fill(0)
