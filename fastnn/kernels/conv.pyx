@@ -458,13 +458,13 @@ cdef void weight_task(const fnn_ukernels *uk, const Correlation *q, const Plan *
                       char *dw, char *tmp) noexcept nogil:
     """dw[filters][k : k + DW_ROWS] of a group, summed over lines [first, last)."""
     cdef Py_ssize_t es = uk.gemm.itemsize, taps = q.row_taps * q.col_taps, kb = min(<Py_ssize_t>DW_ROWS, p.depth - k)
-    cdef Py_ssize_t c0 = k // taps, c1 = (k + kb - 1) // taps + 1, line, stop, pixels, i, ldy, plane = q.oh * q.ow
+    cdef Py_ssize_t c0 = k // taps, c1 = (k + kb - 1) // taps + 1, line, stop, pixels, pitch, i, plane = q.oh * q.ow
     cdef fnn_line *lines = <fnn_line *>tmp
     cdef fnn_run *runs = <fnn_run *>(tmp + aligned(p.task_lines * sizeof(fnn_line)))
     cdef Py_ssize_t *dy_off = <Py_ssize_t *>(<char *>runs + aligned(p.task_lines * sizeof(fnn_run)))
     cdef char *slab = <char *>dy_off + aligned(q.filters * sizeof(Py_ssize_t))
     cdef char *columns = slab + p.slab_bytes
-    cdef char *dy_packed = columns + aligned((DW_ROWS * p.task_pixels + uk.gemm.nr) * es)
+    cdef char *dy_packed = columns + aligned((DW_ROWS * (p.task_pixels + 32) + uk.gemm.nr) * es)
     cdef const char *src
     cdef int flags = 0
     x = x + group * q.channels * q.h * q.w * es
@@ -480,17 +480,13 @@ cdef void weight_task(const fnn_ukernels *uk, const Correlation *q, const Plan *
             runs[i].start = lines[i].start
             runs[i].length = lines[i].length
         src = x if p.direct else slab - c0 * p.channel_pitch * es
-        uk.gemm.pack_b(kb, src, off + k, stop - line, runs, columns, pixels, not p.direct)
-        if lines[stop - line - 1].y + lines[stop - line - 1].length == lines[0].y + pixels:
-            src = dy + lines[0].y * es       # the pixels of one image: read in place
-            ldy = plane
-        else:
-            for i in range(stop - line):
-                runs[i].start = lines[i].y
-            uk.gemm.pack_b(q.filters, dy, dy_off, stop - line, runs, dy_packed, pixels, False)
-            src = dy_packed
-            ldy = pixels
-        uk.gemm.dot(q.filters, kb, pixels, src, ldy, columns, pixels, dw, p.depth, NULL, flags)
+        # rows a cache line apart from alignment with each other: whole lines are read, from different sets
+        pitch = (pixels + 15) // 16 * 16 + 16
+        uk.gemm.pack_b(kb, src, off + k, stop - line, runs, columns, pitch, not p.direct)
+        for i in range(stop - line):
+            runs[i].start = lines[i].y
+        uk.gemm.pack_b(q.filters, dy, dy_off, stop - line, runs, dy_packed, pitch, False)
+        uk.gemm.dot(q.filters, kb, pixels, dy_packed, pitch, columns, pitch, dw, p.depth, NULL, flags)
         flags = FNN_ACCUMULATE
         line = stop
 
@@ -513,8 +509,8 @@ def conv2d_backward_weight(cnp.ndarray x, cnp.ndarray dy, cnp.ndarray dw, desc):
     cdef Py_ssize_t tasks = q.groups * row_tasks * parts, size = q.groups * q.filters * p.depth
     cdef Py_ssize_t tmp_bytes = (aligned(p.task_lines * sizeof(fnn_line)) + aligned(p.task_lines * sizeof(fnn_run))
                                  + aligned(q.filters * sizeof(Py_ssize_t)) + p.slab_bytes
-                                 + aligned((DW_ROWS * p.task_pixels + uk.gemm.nr) * es)
-                                 + aligned((q.filters * p.task_pixels + uk.gemm.nr) * es))
+                                 + aligned((DW_ROWS * (p.task_pixels + 32) + uk.gemm.nr) * es)
+                                 + aligned((q.filters * (p.task_pixels + 32) + uk.gemm.nr) * es))
     cdef Py_ssize_t table_bytes = aligned(p.depth * sizeof(Py_ssize_t)), parts_bytes = aligned((parts - 1) * size * es)
     cdef int nt = threads_for(2. * size * p.lines * p.segment, 0)
     cdef Scratch memory = scratch(table_bytes + parts_bytes + nt * tmp_bytes)

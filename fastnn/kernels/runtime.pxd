@@ -23,6 +23,7 @@ cdef inline int threads_of(cnp.ndarray x, double flops, double arrays) noexcept 
 # Cache-line aligned memory for one call, freed with the object.
 cdef class Scratch:
     cdef void *block
+    cdef Py_ssize_t nbytes
     cdef char *ptr
 
 cdef Scratch scratch(Py_ssize_t nbytes)

@@ -2,16 +2,19 @@
 
 import os
 
+cimport cython
 cimport numpy as cnp
-from cpython.mem cimport PyMem_RawMalloc, PyMem_RawFree
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset, strcpy
 from cython.parallel cimport prange
 
 cdef extern from "cpu.h" nogil:
     int fnn_cpu_supports(int isa)
+
+cdef extern from "memory.h" nogil:
+    void *fnn_allocate(size_t nbytes)
+    void fnn_free(void *p)
 
 cdef extern from *:
     """
@@ -150,20 +153,66 @@ if hasattr(os, "register_at_fork"):
 
 cdef bint poisoned = False
 
+# Blocks worth keeping: the system would map and clear their pages anew in every call. Larger ones are rare.
+cdef Py_ssize_t KEEP_LEAST = 1 << 18
+cdef Py_ssize_t KEEP_MOST = 1 << 26
+
+cdef enum:
+    KEPT = 4
+
+cdef struct Block:
+    void *memory
+    Py_ssize_t nbytes
+
+cdef Block[KEPT] kept                  # free blocks; memory is NULL in an unused place
+cdef cython.pymutex kept_lock
+
+
 cdef class Scratch:
     def __dealloc__(self):
-        PyMem_RawFree(self.block)
+        cdef void *unwanted = self.block
+        cdef int i
+        if KEEP_LEAST <= self.nbytes <= KEEP_MOST:
+            with kept_lock:
+                for i in range(KEPT):      # in place of nothing, or of a smaller block
+                    if kept[i].nbytes < self.nbytes:
+                        unwanted = kept[i].memory
+                        kept[i].memory = self.block
+                        kept[i].nbytes = self.nbytes
+                        break
+        fnn_free(unwanted)
 
 
 cdef Scratch scratch(Py_ssize_t nbytes):
     cdef Scratch s = Scratch.__new__(Scratch)
-    s.block = PyMem_RawMalloc(nbytes + 64)
+    cdef int i, best = -1
+    if KEEP_LEAST <= nbytes <= KEEP_MOST:
+        with kept_lock:
+            for i in range(KEPT):
+                if kept[i].nbytes >= nbytes and (best < 0 or kept[i].nbytes < kept[best].nbytes):
+                    best = i
+            if best >= 0:
+                s.block, s.nbytes = kept[best].memory, kept[best].nbytes
+                kept[best].memory, kept[best].nbytes = NULL, 0
     if s.block == NULL:
-        raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of scratch memory")
+        s.block = fnn_allocate(nbytes)
+        if s.block == NULL:
+            raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of scratch memory")
+        s.nbytes = nbytes
     if poisoned:
-        memset(s.block, POISON, nbytes + 64)
-    s.ptr = <char *>((<uintptr_t>s.block + 63) & ~<uintptr_t>63)
+        memset(s.block, POISON, nbytes)
+    s.ptr = <char *>s.block
     return s
+
+
+def release_scratch():
+    """Give back the scratch memory that is kept for later calls, at most 4 blocks of 64 MiB."""
+    cdef int i
+    with kept_lock:
+        for i in range(KEPT):
+            fnn_free(kept[i].memory)
+            kept[i].memory, kept[i].nbytes = NULL, 0
+
 
 # ---- poisoned memory, for tests ----
 

@@ -25,7 +25,10 @@ cdef enum:
     SLAB_CHANNELS = 16       # channels in the slab at a time
     MAX_PANEL = 32           # tiles of a panel at most
     MAX_PANELS = 32          # panels of a task at most
-    TASK_BYTES = 1280 * 1024  # transformed tiles and products of a task
+    TASK_BYTES = 1280 * 1024  # transformed tiles and products of a task, to stay in the second-level cache; but
+    FEW_PANELS = 4            # so many panels a task where the filters are larger than that cache,
+    FILTER_BYTES = 6 << 20    # so large, to read them less often,
+    MOST_BYTES = 24 << 20     # if the task remains below this
     STAGGER = 80             # elements between the matrices of two points; see `staggered`
 
 
@@ -51,7 +54,7 @@ cdef struct Tiling:
 
 cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const Py_ssize_t *taps, int nt,
                       Tiling *t) noexcept nogil:
-    cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, tasks
+    cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, tasks, panel_bytes
     t.m = m
     t.points = (m + 2) * (m + 2)
     t.oh, t.ow, t.y_row = q.oh, q.ow, q.y_row
@@ -65,7 +68,10 @@ cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, const
     t.tile_columns = t.tile.ow
     t.tiles = q.images * t.tile.oh * t.tile.ow
     # whole panels a task, as many tasks for every thread
-    t.panels = TASK_BYTES // (t.points * (q.channels + q.filters) * es * nr)
+    panel_bytes = t.points * (q.channels + q.filters) * es * nr
+    t.panels = TASK_BYTES // panel_bytes
+    if t.points * q.channels * q.filters * es > FILTER_BYTES:
+        t.panels = max(t.panels, min(<Py_ssize_t>FEW_PANELS, MOST_BYTES // panel_bytes))
     t.task_tiles = nr * min(max(t.panels, <Py_ssize_t>1), <Py_ssize_t>MAX_PANELS)
     tasks = ceil_div(ceil_div(t.tiles, t.task_tiles), nt) * nt
     t.task_tiles = ceil_div(ceil_div(t.tiles, tasks), nr) * nr

@@ -1,0 +1,36 @@
+/* Scratch memory for fastnn.kernels.runtime: aligned to cache lines, large blocks to and in huge pages where the system
+ * has them, for fewer page faults and address look-ups. Not for micro-kernels, which never allocate. */
+#ifndef FNN_MEMORY_H
+#define FNN_MEMORY_H
+
+#include <stdlib.h>
+
+#if defined(_WIN32)
+#include <malloc.h>
+
+static inline void *fnn_allocate(size_t nbytes) { return _aligned_malloc(nbytes + 1, 64); }
+static inline void fnn_free(void *p) { _aligned_free(p); }
+#else
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+/* NULL if there is no memory. */
+static inline void *fnn_allocate(size_t nbytes)
+{
+    const size_t huge_page = (size_t)1 << 21;
+    const int large = nbytes >= 2 * huge_page;
+    void *p;
+    if (posix_memalign(&p, large ? huge_page : 64, nbytes + 1))
+        return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (large)
+        (void)madvise(p, nbytes, MADV_HUGEPAGE); /* a wish: refused, the pages are small */
+#endif
+    return p;
+}
+
+static inline void fnn_free(void *p) { free(p); }
+#endif
+
+#endif
