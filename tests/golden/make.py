@@ -20,8 +20,8 @@ from peer import torch_results  # noqa: E402
 from fastnn.registry import as_tuple, specs  # noqa: E402
 from fastnn.verify import Problem, widen  # noqa: E402
 
-LARGEST = 700  # numbers in a case's inputs
-CASES = 4  # of an operator
+LARGEST = 400  # numbers in a case's inputs
+CASES = 3  # of an operator
 
 
 def size(case):
