@@ -23,6 +23,10 @@ FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const r
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++)
         acc[i][0] = acc[i][1] = (vec){0};
+    for (int i = 0; i < m; i++) { /* C is touched k steps from now, in lines that often share one cache set */
+        __builtin_prefetch(c + i * ldc, 1);
+        __builtin_prefetch(c + i * ldc + VL, 1);
+    }
     for (ptrdiff_t p = 0; p < k; p++, a += m, b += ldb) {
         const vec b0 = vload(b), b1 = vload(b + VL);
 #pragma GCC unroll 16
