@@ -8,11 +8,11 @@ cdef void gemm_nt(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ss
                   Py_ssize_t lda, const void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc, const void *bias, int flags,
                   int threads) noexcept nogil
 
-# C[m][n] (+)= A * B[k][n], A[i][p] at a[i*rs + p*cs]: A of either orientation, B and C row-major.
-# scratch: gemm_nn_scratch(...) bytes.
+# C[m][n] (+)= A * B, A[i][p] at a[i*a_rs + p*a_cs] and B[p][j] at b[p*b_rs + j*b_cs]: either orientation, but one of
+# B's two strides is 1; C row-major. scratch: gemm_nn_scratch(...) bytes.
 cdef void gemm_nn(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a,
-                  Py_ssize_t rs, Py_ssize_t cs, const void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc,
-                  int flags, int threads, char *scratch) noexcept nogil
+                  Py_ssize_t a_rs, Py_ssize_t a_cs, const void *b, Py_ssize_t b_rs, Py_ssize_t b_cs, void *c,
+                  Py_ssize_t ldc, int flags, int threads, char *scratch) noexcept nogil
 
 cdef Py_ssize_t gemm_nn_scratch(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t k, int threads) noexcept nogil
 

@@ -13,7 +13,8 @@ cdef enum:
     K_BLOCK = 256         # gemm_nn: steps per block; a panel of B is 32 KiB at AVX-512
     M_TILES = 36          # gemm_nn: register tiles of A per task, about 500 KiB at AVX-512
     PANELS = 8            # gemm_nn: most panels of B per task
-    UNPACKED_ROWS = 28    # gemm_nn: B is read in place for so few rows, packing it would cost more than it saves
+    UNPACKED_ROWS = 28    # gemm_nn: a row-major B is read in place for so few rows of A, or
+    UNPACKED_BYTES = 65536  # if it is so small: packing it would cost more than it saves
     NT_K_BLOCK = 1024     # gemm_nt: steps per block; one register tile's rows of A stay in the first-level cache
     NT_ROWS = 48          # gemm_nt: rows and columns per task
     NT_COLUMNS = 64
@@ -82,35 +83,36 @@ cdef Py_ssize_t gemm_nn_scratch(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ss
 
 
 cdef void gemm_nn(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a,
-                  Py_ssize_t rs, Py_ssize_t cs, const void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc,
-                  int flags, int threads, char *scratch) noexcept nogil:
+                  Py_ssize_t a_rs, Py_ssize_t a_cs, const void *b, Py_ssize_t b_rs, Py_ssize_t b_cs, void *c,
+                  Py_ssize_t ldc, int flags, int threads, char *scratch) noexcept nogil:
     cdef Py_ssize_t es = uk.itemsize, tiles = tile_count(uk, m), p = 0, kb, t, i
     cdef Py_ssize_t row_tasks = (tiles + M_TILES - 1) // M_TILES
     cdef Py_ssize_t panels = (n + uk.nr - 1) // uk.nr
     # few enough panels a task that every thread gets several
     cdef Py_ssize_t group = max(<Py_ssize_t>1, min(<Py_ssize_t>PANELS, panels * row_tasks // (4 * threads)))
     cdef Py_ssize_t column_tasks = (panels + group - 1) // group
+    cdef bint in_place = b_cs == 1 and (m <= UNPACKED_ROWS or k * n * es <= UNPACKED_BYTES)
     cdef Py_ssize_t *a_off = <Py_ssize_t *>scratch
     cdef Py_ssize_t *b_off = a_off + K_BLOCK
     cdef char *b_packed = <char *>(b_off + K_BLOCK)
     cdef char *a_packed = b_packed + threads * panel_bytes(uk)
     for i in range(min(k, <Py_ssize_t>K_BLOCK)):
-        a_off[i] = i * cs
-        b_off[i] = i * ldb
+        a_off[i] = i * a_cs
+        b_off[i] = i * b_rs
     while True:
         kb = min(<Py_ssize_t>K_BLOCK, k - p)
         if threads == 1:
-            pack_tiles(uk, 0, tiles, m, kb, <const char *>a + p * cs * es, rs, a_off, a_packed)
+            pack_tiles(uk, 0, tiles, m, kb, <const char *>a + p * a_cs * es, a_rs, a_off, a_packed)
             for t in range(row_tasks * column_tasks):
                 nn_task(uk, t // column_tasks, t % column_tasks, group, m, n, kb, a_packed,
-                        <const char *>b + p * ldb * es, ldb, b_off, <char *>c, ldc, flags, b_packed)
+                        <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, flags, b_packed)
         else:
             for t in prange(tiles, num_threads=threads, schedule="static"):
-                pack_tiles(uk, t, t + 1, m, kb, <const char *>a + (tile_row(t, tiles, m) * rs + p * cs) * es, rs,
+                pack_tiles(uk, t, t + 1, m, kb, <const char *>a + (tile_row(t, tiles, m) * a_rs + p * a_cs) * es, a_rs,
                            a_off, a_packed + tile_row(t, tiles, m) * kb * es)
             for t in prange(row_tasks * column_tasks, num_threads=threads, schedule="dynamic"):
                 nn_task(uk, t // column_tasks, t % column_tasks, group, m, n, kb, a_packed,
-                        <const char *>b + p * ldb * es, ldb, b_off, <char *>c, ldc, flags,
+                        <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, flags,
                         b_packed + threadid() * panel_bytes(uk))
         p += kb
         if p >= k:
@@ -119,20 +121,28 @@ cdef void gemm_nn(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ss
 
 
 cdef void nn_task(const fnn_gemm_ukernels *uk, Py_ssize_t row_task, Py_ssize_t column_task, Py_ssize_t group,
-                  Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const char *a_packed, const char *b, Py_ssize_t ldb,
-                  const Py_ssize_t *b_off, char *c, Py_ssize_t ldc, int flags, char *b_packed) noexcept nogil:
+                  Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const char *a_packed, const char *b, Py_ssize_t b_rs,
+                  Py_ssize_t b_cs, const Py_ssize_t *b_off, bint in_place, char *c, Py_ssize_t ldc, int flags,
+                  char *b_packed) noexcept nogil:
     """One group of panels of B times one block of tiles of A, for one block of k."""
     cdef Py_ssize_t nr = uk.nr, es = uk.itemsize, tiles = tile_count(uk, m)
     cdef Py_ssize_t t0 = row_task * M_TILES, t1 = min(tiles, t0 + M_TILES), j = column_task * group * nr
-    cdef Py_ssize_t end = min(n, j + group * nr), width
+    cdef Py_ssize_t end = min(n, j + group * nr), width, ldb
+    cdef const char *panel
     cdef fnn_run run
     while j < end:
         width = min(nr, end - j)
-        if width == nr and m <= UNPACKED_ROWS:
-            multiply_panel(uk, t0, t1, m, k, a_packed, b + j * es, ldb, c + j * es, ldc, width, NULL, flags)
-        else:
+        panel = b_packed
+        ldb = nr
+        if width == nr and in_place:
+            panel = b + j * es
+            ldb = b_rs
+        elif b_cs == 1:
             run.start = j
             run.length = width
             uk.pack_b(k, b, b_off, 1, &run, b_packed, nr, False)
-            multiply_panel(uk, t0, t1, m, k, a_packed, b_packed, nr, c + j * es, ldc, width, NULL, flags)
+        else:                      # B's columns are contiguous: they are the rows that pack_a transposes
+            uk.pack_a(width, k, b + j * b_cs * es, b_cs, b_off, b_packed)
+            ldb = width
+        multiply_panel(uk, t0, t1, m, k, a_packed, panel, ldb, c + j * es, ldc, width, NULL, flags)
         j += width

@@ -1,10 +1,11 @@
 """Fully connected layers and the plain matrix product."""
 
 cimport numpy as cnp
+from libc.string cimport memcpy
 
 from fastnn.kernels.gemm cimport gemm_nn, gemm_nn_scratch, gemm_nt
-from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
-from fastnn.kernels.ukernels cimport FNN_RELU, fnn_gemm_ukernels
+from fastnn.kernels.runtime cimport Scratch, data_or_null, scratch, table_of, threads_for
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, fnn_gemm_ukernels
 
 cnp.import_array()
 
@@ -13,28 +14,50 @@ cdef int product_threads(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, Py_ssize_t es
     return threads_for(2. * m * n * k, <double>(m * k + k * n + m * n) * es)
 
 
-def linear_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, bint relu):
-    """y = x w^T + b; x (N, D), w (M, D), b (M,) or None, y (N, M)"""
-    cdef const fnn_gemm_ukernels *uk = table_of(x).gemm
-    cdef Py_ssize_t n = y.shape[0], m = w.shape[0], d = w.shape[1]
-    cdef const void *bias = NULL if b is None else cnp.PyArray_DATA(<cnp.ndarray>b)
-    cdef int nt = product_threads(n, m, d, uk.itemsize), flags = FNN_RELU if relu else 0
+cdef enum:
+    DOT_ROWS = 40      # A B^T by dot products, without packing, for so few rows of A
+
+
+cdef int product_nt(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, const void *b,
+                    void *c, const void *bias) except -1:
+    """C[m][n] = A[m][k] B[n][k]^T + bias[n]; all contiguous."""
+    cdef int nt = product_threads(m, n, k, uk.itemsize)
+    cdef Py_ssize_t i
+    cdef Scratch tmp
+    if m <= DOT_ROWS:
+        with nogil:
+            gemm_nt(uk, m, n, k, a, k, b, k, c, n, bias, 0, nt)
+        return 0
+    tmp = scratch(gemm_nn_scratch(uk, m, k, nt))
     with nogil:
-        gemm_nt(uk, n, m, d, cnp.PyArray_DATA(x), d, cnp.PyArray_DATA(w), d, cnp.PyArray_DATA(y), m, bias, flags, nt)
+        if bias != NULL:
+            for i in range(m):
+                memcpy(<char *>c + i * n * uk.itemsize, bias, n * uk.itemsize)
+        gemm_nn(uk, m, n, k, a, k, 1, b, 1, k, c, n, FNN_ACCUMULATE if bias != NULL else 0, nt, tmp.ptr)
+    return 0
+
+
+def linear_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y):
+    """y = x w^T + b; x (N, D), w (M, D), b (M,) or None, y (N, M)"""
+    product_nt(table_of(x).gemm, y.shape[0], w.shape[0], w.shape[1], cnp.PyArray_DATA(x), cnp.PyArray_DATA(w),
+               cnp.PyArray_DATA(y), data_or_null(b))
 
 
 def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c):
     """c = a b; a (M, K) and b (K, N) C-contiguous or transposed views of C-contiguous arrays, c (M, N)"""
     cdef const fnn_gemm_ukernels *uk = table_of(c).gemm
     cdef Py_ssize_t m = a.shape[0], k = a.shape[1], n = b.shape[1], es = uk.itemsize
-    cdef Py_ssize_t rs = cnp.PyArray_STRIDE(a, 0) // es, cs = cnp.PyArray_STRIDE(a, 1) // es
+    cdef Py_ssize_t a_rs = k, a_cs = 1, b_rs = n, b_cs = 1
     cdef int nt = product_threads(m, n, k, es)
     cdef Scratch tmp
-    if not cnp.PyArray_IS_C_CONTIGUOUS(b) and cnp.PyArray_IS_C_CONTIGUOUS(a):
-        with nogil:
-            gemm_nt(uk, m, n, k, cnp.PyArray_DATA(a), k, cnp.PyArray_DATA(b), k, cnp.PyArray_DATA(c), n, NULL, 0, nt)
-        return
+    if not cnp.PyArray_IS_C_CONTIGUOUS(a):
+        a_rs, a_cs = 1, m
+    if not cnp.PyArray_IS_C_CONTIGUOUS(b):
+        b_rs, b_cs = 1, k
+        if a_cs == 1:
+            product_nt(uk, m, n, k, cnp.PyArray_DATA(a), cnp.PyArray_DATA(b), cnp.PyArray_DATA(c), NULL)
+            return
     tmp = scratch(gemm_nn_scratch(uk, m, k, nt))
     with nogil:
-        gemm_nn(uk, m, n, k, cnp.PyArray_DATA(a), rs, cs, cnp.PyArray_DATA(b), n, cnp.PyArray_DATA(c), n, 0, nt,
-                tmp.ptr)
+        gemm_nn(uk, m, n, k, cnp.PyArray_DATA(a), a_rs, a_cs, cnp.PyArray_DATA(b), b_rs, b_cs, cnp.PyArray_DATA(c), n,
+                0, nt, tmp.ptr)

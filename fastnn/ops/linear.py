@@ -12,10 +12,9 @@ __all__ = ["linear_backward", "linear_forward", "matmul_backward", "matmul_forwa
 
 def product(a, b):
     """a b for matrices; each may be a transposed view."""
-    if not b.flags.c_contiguous and not a.flags.c_contiguous:
-        b = np.ascontiguousarray(b)
-    c = np.empty((a.shape[0], b.shape[1]), a.dtype)
-    if a.size and b.size:
+    (m, k), n = a.shape, b.shape[1]
+    c = np.empty((m, n), a.dtype)
+    if m and k and n:
         kernels.matmul(a, b, c)
     else:
         c.fill(0)
@@ -67,7 +66,7 @@ def linear_forward(x, w, b=None, *, keep=True):
     if b is not None:
         b = array_of_shape(b, "linear", "b", (m,), x)
     y = np.empty((n, m), x.dtype)
-    kernels.linear_forward(x, w, b, y, False)
+    kernels.linear_forward(x, w, b, y)
     return y, LinearCtx(x, w, b is not None) if keep else None
 
 
