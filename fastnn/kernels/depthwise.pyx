@@ -1,7 +1,8 @@
-"""Depthwise convolution: every channel with one kernel of its own.
+"""Convolution with few filters in a group, depthwise above all, row by row.
 
-No sum over channels, so no matrix product: a result is a handful of multiply-adds on rows of the slab of `conv`, and
-memory is the limit. A task is some rows of one channel.
+With one filter a matrix product has one row, and packing its operand costs more than the product. Instead a row of
+results is a sum of shifted rows of the slab of `conv`, one for every channel and tap. A task is some rows of the
+filters of one group.
 """
 
 cimport numpy as cnp
@@ -12,7 +13,7 @@ from fastnn.kernels.conv cimport (
     Correlation, Plan, aligned, ceil_div, fill_residue, forward_correlation, input_correlation, input_table_bytes,
     make_lines, plan_lines, plan_task, tap_offsets, tap_table_bytes,
 )
-from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, data_or_null, scratch, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_RELU, fnn_line, fnn_ukernels
 
 cnp.import_array()
@@ -22,60 +23,73 @@ cdef enum:
 
 
 cdef double work(const Correlation *q) noexcept nogil:
-    return 2. * q.groups * q.images * q.oh * q.ow * q.row_taps * q.col_taps
+    return 2. * q.groups * q.filters * q.channels * q.images * q.oh * q.ow * q.row_taps * q.col_taps
 
 
 cdef double traffic(const Correlation *q, Py_ssize_t es) noexcept nogil:
-    return <double>es * q.groups * q.images * (q.h * q.w + q.oh * q.ow)
+    return <double>es * q.groups * q.images * (q.channels * q.h * q.w + q.filters * q.oh * q.ow)
 
 
 cdef void plan(const fnn_ukernels *uk, const Correlation *q, Plan *p) noexcept nogil:
     plan_lines(q, p)
-    plan_task(uk, q, p, min(max(<Py_ssize_t>1, TASK_PIXELS // p.segment), q.oh * p.segments), 1)
+    plan_task(uk, q, p, min(max(<Py_ssize_t>1, TASK_PIXELS // (p.segment * q.channels)), q.oh * p.segments), q.channels)
 
 
 cdef void row_task(const fnn_ukernels *uk, const Correlation *q, const Plan *p, Py_ssize_t group, Py_ssize_t first,
                    const char *x, const char *w, const Py_ssize_t *off, const char *bias, char *y, int flags,
                    char *tmp) noexcept nogil:
-    cdef Py_ssize_t es = uk.gemm.itemsize, last = min(p.lines, first + p.task_lines), i
+    cdef Py_ssize_t es = uk.gemm.itemsize, last = min(p.lines, first + p.task_lines), i, k, at
     cdef fnn_line *lines = <fnn_line *>tmp
     cdef char *row = tmp + aligned(p.task_lines * sizeof(fnn_line))
     cdef char *slab = row + aligned(p.segment * es)
     cdef const char *src = slab
-    x = x + group * q.h * q.w * es
-    y = y + group * q.y_filter * es
+    x = x + group * q.channels * q.h * q.w * es
+    y = y + group * q.filters * q.y_filter * es
+    w = w + group * q.filters * p.depth * es
     if p.direct:
         src = x
-    make_lines(uk, q, p, first, last, 0, 1, x, slab, lines)
+    make_lines(uk, q, p, first, last, 0, q.channels, x, slab, lines)
     for i in range(last - first):
-        if q.y_col == 1:
-            row = y + lines[i].y * es
-        uk.conv.tap_row(lines[i].length, src + lines[i].start * es, q.row_taps * q.col_taps, off, w,
-                        bias + group * es if bias != NULL else NULL, flags, row)
-        if q.y_col != 1:
-            uk.conv.put_row(row, lines[i].length, y + lines[i].y * es, q.y_col)
+        for k in range(q.filters):
+            at = (lines[i].y + k * q.y_filter) * es
+            uk.conv.tap_row(lines[i].length, src + lines[i].start * es, p.depth, off, w + k * p.depth * es,
+                            bias + (group * q.filters + k) * es if bias != NULL else NULL, flags,
+                            y + at if q.y_col == 1 else row)
+            if q.y_col != 1:
+                uk.conv.put_row(row, lines[i].length, y + at, q.y_col)
 
 
-cdef int correlate_rows(const fnn_ukernels *uk, const Correlation *q, const char *x, const char *w,
-                        Py_ssize_t w_channel, const Py_ssize_t *w_tap, const char *bias, char *y, int flags) except -1:
-    """y = every channel of x correlated with its own taps; tap t of channel c is w[c*w_channel + w_tap[t]]."""
+cdef Scratch pack_weights(const fnn_ukernels *uk, const Correlation *q, const char *w, Py_ssize_t w_filter,
+                          Py_ssize_t w_channel, const Py_ssize_t *w_tap, Py_ssize_t w_group):
+    """Weights in the order of correlate_rows, [group][filter][channel][tap]; arguments as of conv.pack_weights."""
+    cdef Py_ssize_t es = uk.gemm.itemsize, taps = q.row_taps * q.col_taps, g, k, c
+    cdef Scratch packed = scratch(q.groups * q.filters * q.channels * taps * es)
+    cdef char *dst = packed.ptr
+    for g in range(q.groups):
+        for k in range(q.filters):
+            for c in range(q.channels):
+                uk.gemm.pack_a(1, taps, w + (g * w_group + k * w_filter + c * w_channel) * es, 0, w_tap, dst)
+                dst = dst + taps * es
+    return packed
+
+
+cdef int correlate_rows(const fnn_ukernels *uk, const Correlation *q, const char *x, const char *w, const char *bias,
+                        char *y, int flags) except -1:
+    """y = the correlation with the weights w[group][filter][channel][tap]."""
     cdef Plan p
     plan(uk, q, &p)
-    cdef Py_ssize_t es = uk.gemm.itemsize, taps = q.row_taps * q.col_taps, i, tasks = ceil_div(p.lines, p.task_lines)
-    cdef Py_ssize_t off_bytes = aligned(taps * sizeof(Py_ssize_t)), w_bytes = aligned(q.groups * taps * es)
+    cdef Py_ssize_t es = uk.gemm.itemsize, i, tasks = ceil_div(p.lines, p.task_lines)
+    cdef Py_ssize_t off_bytes = aligned(p.depth * sizeof(Py_ssize_t))
     cdef Py_ssize_t tmp_bytes = aligned(p.task_lines * sizeof(fnn_line)) + aligned(p.segment * es) + p.slab_bytes
     cdef int nt = threads_for(work(q), traffic(q, es))
-    cdef Scratch memory = scratch(off_bytes + w_bytes + nt * tmp_bytes)
+    cdef Scratch memory = scratch(off_bytes + nt * tmp_bytes)
     cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
-    cdef char *weights = memory.ptr + off_bytes
-    cdef char *tmp = weights + w_bytes
+    cdef char *tmp = memory.ptr + off_bytes
     with nogil:
         tap_offsets(q, &p, off)
-        for i in range(q.groups):
-            uk.gemm.pack_a(1, taps, w + i * w_channel * es, 0, w_tap, weights + i * taps * es)
         for i in prange(q.groups * tasks, num_threads=nt, schedule="static"):
-            row_task(uk, q, &p, i // tasks, i % tasks * p.task_lines, x, weights + i // tasks * taps * es, off, bias, y,
-                     flags, tmp + threadid() * tmp_bytes)
+            row_task(uk, q, &p, i // tasks, i % tasks * p.task_lines, x, w, off, bias, y, flags,
+                     tmp + threadid() * tmp_bytes)
     return 0
 
 
@@ -85,39 +99,34 @@ def prepare(cnp.ndarray w, desc):
 
 
 def conv2d_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, desc, bint relu):
-    """conv.conv2d_forward with one channel and one filter a group."""
+    """conv.conv2d_forward for few filters a group."""
     cdef Correlation q
     cdef Scratch memory = scratch(tap_table_bytes(desc))
-    cdef Py_ssize_t *table = <Py_ssize_t *>memory.ptr
-    forward_correlation(&q, desc, table)
-    cdef Py_ssize_t i, taps = q.row_taps * q.col_taps
-    cdef Py_ssize_t *w_tap = table + q.row_taps + q.col_taps
-    for i in range(taps):
-        w_tap[i] = i
-    correlate_rows(table_of(x), &q, <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(w), taps, w_tap,
-                   NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(y),
-                   FNN_RELU if relu else 0)
+    forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
+    correlate_rows(table_of(x), &q, <char *>cnp.PyArray_DATA(x), <char *>cnp.PyArray_DATA(w), data_or_null(b),
+                   <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0)
 
 
 def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, b=None):
-    """conv.conv2d_backward_data with one channel and one filter a group."""
+    """conv.conv2d_backward_data for few channels a group."""
     cdef const fnn_ukernels *uk = table_of(dy)
     cdef Correlation q
     cdef Py_ssize_t es = uk.gemm.itemsize, width = desc.w, height = desc.h, taps = desc.r * desc.s
     cdef Py_ssize_t stride_y, stride_x, y0, x0
     cdef Py_ssize_t *w_tap
-    cdef Scratch memory = scratch(input_table_bytes(desc))
-    cdef const char *bias = NULL if b is None else <char *>cnp.PyArray_DATA(b)
+    cdef Scratch packed, memory = scratch(input_table_bytes(desc))
+    cdef const char *bias = data_or_null(b)
     cdef char *out
     stride_y, stride_x = desc.stride
     for y0 in range(min(stride_y, height)):
         for x0 in range(min(stride_x, width)):
             out = <char *>cnp.PyArray_DATA(dx) + (y0 * width + x0) * es
-            if input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
-                correlate_rows(uk, &q, <char *>cnp.PyArray_DATA(dy), <char *>cnp.PyArray_DATA(w), taps, w_tap, bias,
-                               out, 0)
-            else:
+            if not input_correlation(&q, desc, y0, x0, <Py_ssize_t *>memory.ptr, &w_tap):
                 fill_residue(uk, &q, bias, out)
+                continue
+            packed = pack_weights(uk, &q, <char *>cnp.PyArray_DATA(w), taps, q.filters * taps, w_tap,
+                                  q.channels * q.filters * taps)
+            correlate_rows(uk, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr, bias, out, 0)
 
 
 cdef void sums_task(const fnn_ukernels *uk, const Correlation *q, const Plan *p, Py_ssize_t group, const char *x,

@@ -58,11 +58,22 @@ def winograd_declines(desc, dtype):
 
 
 def winograd_pays(desc, m):
-    """Transforms cost per channel and per filter; padding of the image to whole tiles and of the tiles to whole
-    panels costs products."""
+    """Every filter is transformed once, whatever the image's size, and few channels do not pay for the tiles'
+    transforms. F(4 x 4) has (4 / m)^2 times fewer tiles but more than twice the transformed filters, which a small
+    image does not pay for either."""
     channels, filters = desc.c // desc.groups, desc.k // desc.groups
-    tiles = desc.n * -(-desc.oh // m) * -(-desc.ow // m)
-    return min(channels, filters) >= 16 and tiles >= (64 if m == 4 else 128)
+    pixels = desc.n * desc.oh * desc.ow
+    if min(channels, filters) < 24:
+        return False
+    if channels * filters >= 512 * 512:
+        return pixels >= (2048 if m == 4 else 256)
+    return pixels >= (1024 if m == 4 else 128)
+
+
+def direct_backward_data(dy, w, dx, desc, b=None):
+    """By rows for the few channels that images have, by matrix product otherwise."""
+    few = desc.c // desc.groups <= 2
+    (depthwise if few else direct).conv2d_backward_data(dy, w, dx, desc, b)
 
 
 # In order of preference. docs/performance.md has the measurements behind the rules.
@@ -78,7 +89,7 @@ CONV2D_ALGORITHMS = (
               partial(winograd.conv2d_backward_data, m=2), direct.conv2d_backward_weight),
     Algorithm("implicit", never_declines, lambda desc: True,
               direct.prepare, partial(direct.conv2d_forward, explicit=False),
-              direct.conv2d_backward_data, direct.conv2d_backward_weight),
+              direct_backward_data, direct.conv2d_backward_weight),
     Algorithm("im2col", never_declines, lambda desc: False,
               direct.prepare, partial(direct.conv2d_forward, explicit=True),
               direct.conv2d_backward_data, direct.conv2d_backward_weight),
