@@ -82,6 +82,11 @@ typedef struct {
     /* the pixels A^T M A of up to gemm.nr tiles, M[x] of tile t at src[x*pitch + t], + bias[0], ReLU, run by run */
     void (*output)(int m, ptrdiff_t tiles, const void *src, ptrdiff_t pitch, const void *bias, int flags,
                    ptrdiff_t nruns, const fnn_tile_run *runs, void *y, ptrdiff_t y_row);
+    /* as input, of (A dy A^T)[x] for tiles of m*m elements */
+    void (*output_adjoint)(int m, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
+                           void *dst, ptrdiff_t pitch);
+    /* dw[c*9 + t] = tap t of G^T M G, M[x] of channel c at src[x*pitch + c], c < count */
+    void (*filter_adjoint)(int m, ptrdiff_t count, const void *src, ptrdiff_t pitch, void *dw);
 } fnn_winograd_ukernels;
 
 /* ---- elementwise.c: x to y; gradients from dy and the output y to dx ---- */

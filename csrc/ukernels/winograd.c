@@ -3,6 +3,10 @@
  *     Y = A^T [ (G g G^T) . (B^T d B) ] A          (Lavin & Gray, "Fast algorithms for convolutional neural
  *                                                   networks", 2016; points 0, 1, -1 and, for m = 4, 2, -2)
  *
+ * and, by transposition, the gradient of the filter from tiles of input and of result
+ *
+ *     dg = G^T [ sum over tiles of (B^T d B) . (A dy A^T) ] G
+ *
  * The products of equal position in many tiles form (m+2)^2 matrix products over the channels. Transforms work on
  * VL tiles at a time (the filter's on up to VL filters): every lane is a tile. Single precision only: float64 is
  * for those who want the rounding of the definition.
@@ -71,6 +75,45 @@ FNN_INLINE void FN(wino_g)(const int m, const vec *g, const int t, vec *u, const
     u[5 * s] = g2;
 }
 
+/* u[0], ... u[(m+1)*s] <- A y for the m values of y, t apart */
+FNN_INLINE void FN(wino_a)(const int m, const vec *y, const int t, vec *u, const int s)
+{
+    const vec y0 = y[0], y1 = y[t];
+    if (m == 2) {
+        u[0] = y0;
+        u[s] = y0 + y1;
+        u[2 * s] = y0 - y1;
+        u[3 * s] = -y1;
+        return;
+    }
+    const vec y2 = y[2 * t], y3 = y[3 * t];
+    const vec a = y0 + y2, b = y1 + y3, c = y0 + vset1(4) * y2, d = vset1(2) * y1 + vset1(8) * y3;
+    u[0] = y0;
+    u[s] = a + b;
+    u[2 * s] = a - b;
+    u[3 * s] = c + d;
+    u[4 * s] = c - d;
+    u[5 * s] = y3;
+}
+
+/* x[0], x[s], x[2*s] <- G^T x for the m + 2 values in x */
+FNN_INLINE void FN(wino_gt)(const int m, vec *x, const int s)
+{
+    const vec p0 = x[0], p1 = x[s], p2 = x[2 * s], p3 = x[3 * s];
+    if (m == 2) {
+        const vec half = vset1((real)0.5), a = half * (p1 + p2), b = half * (p1 - p2);
+        x[0] = p0 + a;
+        x[s] = b;
+        x[2 * s] = a + p3;
+        return;
+    }
+    const vec p4 = x[4 * s], p5 = x[5 * s];
+    const vec a = (p1 + p2) / vset1(6), b = (p2 - p1) / vset1(6), c = p3 + p4, d = (p3 - p4) / vset1(12);
+    x[0] = p0 / vset1(4) - a + c / vset1(24);
+    x[s] = b + d;
+    x[2 * s] = c / vset1(6) - a + p5;
+}
+
 FNN_INLINE void FN(wino_filter_m)(const int m, ptrdiff_t rows, const real *w, ptrdiff_t rs, const ptrdiff_t *tap,
                                   real *dst, ptrdiff_t pitch)
 {
@@ -109,22 +152,35 @@ static void FN(wino_filter)(int m, ptrdiff_t rows, const void *w, ptrdiff_t rs, 
         FN(wino_filter_m)(2, rows, w, rs, tap, dst, pitch);
 }
 
-/* B^T d B of VL tiles whose element (i, j) is the vector at src + off[i*n + j]; stores the first `count` tiles */
-FNN_INLINE void FN(wino_input_vec)(const int m, const real *src, const ptrdiff_t *off, real *dst, ptrdiff_t pitch,
-                                   ptrdiff_t count)
+/* B^T d B of VL tiles whose element (i, j) is the vector at src + off[i*n + j]; or, if `adjoint`, A dy A^T of tiles of
+ * m x m elements at src + off[i*m + j]. Stores the first `count` tiles. */
+FNN_INLINE void FN(wino_input_vec)(const int m, const int adjoint, const real *src, const ptrdiff_t *off, real *dst,
+                                   ptrdiff_t pitch, ptrdiff_t count)
 {
-    const int n = m + 2;
-    vec d[6 * 6];
+    const int n = m + 2, in = adjoint ? m : n;
+    vec d[6 * 6], e[4];
 #pragma GCC unroll 6
-    for (int j = 0; j < n; j++) {
+    for (int j = 0; j < in; j++) {
 #pragma GCC unroll 6
-        for (int i = 0; i < n; i++)
-            d[i * n + j] = vload(src + off[i * n + j]);
-        FN(wino_bt)(m, d + j, n);
+        for (int i = 0; i < in; i++)
+            d[i * n + j] = vload(src + off[i * in + j]);
+        if (adjoint) {
+#pragma GCC unroll 4
+            for (int i = 0; i < m; i++)
+                e[i] = d[i * n + j];
+            FN(wino_a)(m, e, 1, d + j, n);
+        } else
+            FN(wino_bt)(m, d + j, n);
     }
 #pragma GCC unroll 6
     for (int i = 0; i < n; i++) {
-        FN(wino_bt)(m, d + i * n, 1);
+        if (adjoint) {
+#pragma GCC unroll 4
+            for (int j = 0; j < m; j++)
+                e[j] = d[i * n + j];
+            FN(wino_a)(m, e, 1, d + i * n, 1);
+        } else
+            FN(wino_bt)(m, d + i * n, 1);
 #pragma GCC unroll 6
         for (int j = 0; j < n; j++) {
             if (count >= VL)
@@ -136,14 +192,14 @@ FNN_INLINE void FN(wino_input_vec)(const int m, const real *src, const ptrdiff_t
 }
 
 /* Whole vectors are written while there is room in the panel: what a run writes too much, the next overwrites. */
-FNN_INLINE void FN(wino_input_m)(const int m, const real *src, const ptrdiff_t *off, ptrdiff_t nruns,
+FNN_INLINE void FN(wino_input_m)(const int m, const int adjoint, const real *src, const ptrdiff_t *off, ptrdiff_t nruns,
                                  const fnn_run *runs, real *dst, ptrdiff_t pitch)
 {
     ptrdiff_t room = 2 * VL;
     for (ptrdiff_t r = 0; r < nruns; r++) {
         const ptrdiff_t n = runs[r].length;
         for (ptrdiff_t i = 0; i < n; i += VL)
-            FN(wino_input_vec)(m, src + runs[r].start + i, off, dst + i, pitch, room - i);
+            FN(wino_input_vec)(m, adjoint, src + runs[r].start + i, off, dst + i, pitch, room - i);
         dst += n;
         room -= n;
     }
@@ -153,9 +209,51 @@ static void FN(wino_input)(int m, const void *src, const ptrdiff_t *off, ptrdiff
                            void *dst, ptrdiff_t pitch)
 {
     if (m == 4)
-        FN(wino_input_m)(4, src, off, nruns, runs, dst, pitch);
+        FN(wino_input_m)(4, 0, src, off, nruns, runs, dst, pitch);
     else
-        FN(wino_input_m)(2, src, off, nruns, runs, dst, pitch);
+        FN(wino_input_m)(2, 0, src, off, nruns, runs, dst, pitch);
+}
+
+static void FN(wino_output_adjoint)(int m, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
+                                    void *dst, ptrdiff_t pitch)
+{
+    if (m == 4)
+        FN(wino_input_m)(4, 1, src, off, nruns, runs, dst, pitch);
+    else
+        FN(wino_input_m)(2, 1, src, off, nruns, runs, dst, pitch);
+}
+
+FNN_INLINE void FN(wino_filter_adjoint_m)(const int m, ptrdiff_t count, const real *src, ptrdiff_t pitch, real *dw)
+{
+    const int n = m + 2;
+    for (ptrdiff_t c = 0; c < count; c += VL) {
+        const ptrdiff_t lanes = count - c < VL ? count - c : VL;
+        real lane[9][FNN_VBYTES / sizeof(real)];
+        vec d[6 * 6];
+        for (int i = 0; i < n * n; i++)
+            d[i] = lanes == VL ? vload(src + i * pitch + c) : vload_n(src + i * pitch + c, lanes);
+#pragma GCC unroll 6
+        for (int j = 0; j < n; j++)
+            FN(wino_gt)(m, d + j, n);
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++) {
+            FN(wino_gt)(m, d + i * n, 1);
+#pragma GCC unroll 3
+            for (int j = 0; j < 3; j++)
+                vstore(lane[3 * i + j], d[i * n + j]);
+        }
+        for (ptrdiff_t i = 0; i < lanes; i++)
+            for (int j = 0; j < 9; j++)
+                dw[(c + i) * 9 + j] = lane[j][i];
+    }
+}
+
+static void FN(wino_filter_adjoint)(int m, ptrdiff_t count, const void *src, ptrdiff_t pitch, void *dw)
+{
+    if (m == 4)
+        FN(wino_filter_adjoint_m)(4, count, src, pitch, dw);
+    else
+        FN(wino_filter_adjoint_m)(2, count, src, pitch, dw);
 }
 
 /* The m rows of VL*m pixels that VL tiles make, in rows of out */
@@ -227,6 +325,8 @@ static const fnn_winograd_ukernels FN(winograd_ukernels) = {
     .filter = FN(wino_filter),
     .input = FN(wino_input),
     .output = FN(wino_output),
+    .output_adjoint = FN(wino_output_adjoint),
+    .filter_adjoint = FN(wino_filter_adjoint),
 };
 
 #else

@@ -61,6 +61,9 @@ cdef extern from "ukernels.h" nogil:
                       Py_ssize_t pitch) noexcept nogil
         void (*output)(int m, Py_ssize_t tiles, const void *src, Py_ssize_t pitch, const void *bias, int flags,
                        Py_ssize_t nruns, const fnn_tile_run *runs, void *y, Py_ssize_t y_row) noexcept nogil
+        void (*output_adjoint)(int m, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
+                               void *dst, Py_ssize_t pitch) noexcept nogil
+        void (*filter_adjoint)(int m, Py_ssize_t count, const void *src, Py_ssize_t pitch, void *dw) noexcept nogil
 
     # ---- elementwise.c ----
     ctypedef struct fnn_elementwise_ukernels:
