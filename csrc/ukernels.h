@@ -177,6 +177,10 @@ typedef struct {
 /* Rows are samples: gates and dgates (n, 4*hidden) in the order i, f, g, o, everything else (n, hidden). A call works on
  * `units` adjacent hidden units; pointers are to the first of them (of gate i). */
 typedef struct {
+    /* one sample: gates = w_ih x + w_hh h, with the rows of w_ih (4*hidden, d) and w_hh (4*hidden, hidden) as those of
+     * gates. x NULL: gates hold the first product already; h NULL is zero */
+    void (*lstm_gates)(ptrdiff_t units, ptrdiff_t d, const void *x, const void *w_ih, ptrdiff_t hidden, const void *h,
+                       const void *w_hh, void *gates);
     /* gates: from W_ih x + W_hh h to the gates' values; b_ih, b_hh: NULL is zero; c_prev: NULL is zero, or c itself */
     void (*lstm_cell)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, void *gates, const void *b_ih, const void *b_hh,
                       const void *c_prev, void *c, void *h);

@@ -82,7 +82,7 @@ cdef void multiply(const Lstm *p, Py_ssize_t k, const char *packed, const char *
 # ---- forward ----
 #
 # Few samples: the input's part of all gates is one product over many steps, and a step adds the recurrent part with
-# the weights as they are. Many samples: the weights (w_ih, w_hh) are packed once, a step's input and state (x, h) are
+# the weights as they are; a single step of a single sample takes both at once. Many samples: the weights (w_ih, w_hh) are packed once, a step's input and state (x, h) are
 # packed as they arise, and each step is one product.
 
 cdef void pack_weights(const Lstm *p, Py_ssize_t task) noexcept nogil:
@@ -110,11 +110,15 @@ cdef void cell_task(const Lstm *p, Py_ssize_t task, char *gates, const char *c_p
                      h + first)
 
 
-cdef void plain_task(const Lstm *p, Py_ssize_t task, char *gates, const char *h_prev, const char *c_prev, char *c,
-                     char *h) noexcept nogil:
-    """One step of UNITS hidden units; gates hold the input's part. h_prev, c_prev: NULL is zero."""
-    cdef Py_ssize_t es = p.gemm.itemsize, gate, row
-    if h_prev != NULL:
+cdef void plain_task(const Lstm *p, Py_ssize_t task, const char *x, char *gates, const char *h_prev,
+                     const char *c_prev, char *c, char *h) noexcept nogil:
+    """One step of UNITS hidden units. x: one sample, or NULL where gates hold the input's part already. h_prev,
+    c_prev: NULL is zero."""
+    cdef Py_ssize_t es = p.gemm.itemsize, first = task * UNITS, gate, row
+    if p.n == 1:
+        p.cell.lstm_gates(units_of(p, task), p.d, x, p.w_ih + first * p.d * es, p.h, h_prev,
+                          p.w_hh + first * p.h * es, gates + first * es)
+    elif h_prev != NULL:
         for gate in range(GATES):
             row = gate * p.h + task * UNITS
             p.gemm.dot(p.n, units_of(p, task), p.h, h_prev, p.h, p.w_hh + row * p.h * es, p.h, gates + row * es,
@@ -160,8 +164,8 @@ cdef int plain_forward(Lstm *p, const char *x, const char *h_prev, const char *c
     cdef Py_ssize_t es = p.gemm.itemsize, state = p.n * p.h * es, tasks = tasks_of(p), t, task
     cdef Py_ssize_t block = min(steps, max(1, INPUT_ROWS // p.n))
     cdef int nt_input = threads_for(2. * block * p.n * p.d * GATES * p.h, 0)
-    cdef int nt = threads_for(p.n * p.h * (2. * GATES * p.h + CELL_FLOPS), 0)
-    cdef bint keep = gates != NULL
+    cdef int nt = threads_for(p.n * p.h * (2. * GATES * (p.h + (p.d if steps == 1 else 0)) + CELL_FLOPS), 0)
+    cdef bint keep = gates != NULL, single = steps == 1 and p.n == 1
     cdef Scratch tmp
     if not keep:
         tmp = scratch(block * GATES * state)
@@ -170,14 +174,15 @@ cdef int plain_forward(Lstm *p, const char *x, const char *h_prev, const char *c
             if t % block == 0:
                 if not keep:
                     gates = tmp.ptr
-                gemm_nt(p.gemm, min(block, steps - t) * p.n, GATES * p.h, p.d, x + t * p.n * p.d * es, p.d, p.w_ih, p.d,
-                        gates, GATES * p.h, NULL, 0, nt_input)
+                if not single:
+                    gemm_nt(p.gemm, min(block, steps - t) * p.n, GATES * p.h, p.d, x + t * p.n * p.d * es, p.d, p.w_ih,
+                            p.d, gates, GATES * p.h, NULL, 0, nt_input)
             if nt == 1:
                 for task in range(tasks):
-                    plain_task(p, task, gates, h_prev, c_prev, c, y)
+                    plain_task(p, task, x if single else NULL, gates, h_prev, c_prev, c, y)
             else:
                 for task in prange(tasks, num_threads=nt, schedule="static"):
-                    plain_task(p, task, gates, h_prev, c_prev, c, y)
+                    plain_task(p, task, x if single else NULL, gates, h_prev, c_prev, c, y)
             h_prev, c_prev = y, c
             y += state
             gates += GATES * state

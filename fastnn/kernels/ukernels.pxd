@@ -159,6 +159,8 @@ cdef extern from "ukernels.h" nogil:
 
     # ---- recurrent.c ----
     ctypedef struct fnn_recurrent_ukernels:
+        void (*lstm_gates)(Py_ssize_t units, Py_ssize_t d, const void *x, const void *w_ih, Py_ssize_t hidden,
+                           const void *h, const void *w_hh, void *gates) noexcept nogil
         void (*lstm_cell)(Py_ssize_t n, Py_ssize_t units, Py_ssize_t hidden, void *gates, const void *b_ih,
                           const void *b_hh, const void *c_prev, void *c, void *h) noexcept nogil
         void (*lstm_cell_backward)(Py_ssize_t n, Py_ssize_t units, Py_ssize_t hidden, const void *gates,
