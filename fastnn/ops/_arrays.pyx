@@ -3,6 +3,7 @@
 import numpy as np
 
 cimport numpy as cnp
+from libc.string cimport memset
 
 cnp.import_array()
 
@@ -54,12 +55,62 @@ def array_of_shape(object x, str op, str name, tuple shape, cnp.ndarray like=Non
     return a
 
 
+def arrays_alike(str op, tuple names, tuple arguments, Py_ssize_t required):
+    """A list of all arguments as `array` gives them, of the first one's dtype; None stays None behind the first
+    `required`, of which there is at least one."""
+    cdef list arrays = []
+    cdef cnp.ndarray like = None
+    cdef Py_ssize_t i
+    for i in range(len(names)):
+        x = arguments[i]
+        if x is not None or i < required:
+            x = conform(x, op, <str>names[i], like)
+        if like is None:
+            like = x
+        arrays.append(x)
+    return arrays
+
+
+def common_sizes(list arrays, bytes layouts, bytes axes):
+    """The sizes of `axes`, one letter each, -1 if absent, or None if the shapes do not fit together.
+
+    layouts: each array's axes, e.g. b"nd gd" for (N, D) and (G, D); equal letters demand equal sizes, None fits any.
+    """
+    cdef Py_ssize_t[128] sizes
+    cdef const unsigned char *letter = layouts
+    cdef cnp.ndarray a
+    cdef int axis
+    memset(sizes, -1, sizeof(sizes))
+    for x in arrays:
+        a, axis = x, 0
+        while b"a" <= letter[0] <= b"z":
+            if a is not None:
+                if axis == cnp.PyArray_NDIM(a) or sizes[letter[0]] not in (-1, cnp.PyArray_DIM(a, axis)):
+                    return None
+                sizes[letter[0]] = cnp.PyArray_DIM(a, axis)
+            letter += 1
+            axis += 1
+        if a is not None and axis != cnp.PyArray_NDIM(a):
+            return None
+        letter += letter[0] == b" "
+    return [sizes[letter_of] for letter_of in axes]
+
+
 def writable(object x, str op, str name, tuple shape, cnp.ndarray like):
     """The same for an argument that the operator writes to, which no copy can stand in for."""
     cdef cnp.ndarray a = array_of_shape(x, op, name, shape, like)
     if a is not x or not cnp.PyArray_ISWRITEABLE(a):
         raise ValueError(f"{op}: {name} is updated in place, expected a writable, aligned, C-contiguous array")
     return a
+
+
+def empty(tuple shape, cnp.ndarray like):
+    """An uninitialised C-contiguous array of at most 4 dimensions and like's dtype."""
+    cdef cnp.npy_intp[4] dims
+    cdef int i
+    for i in range(len(shape)):
+        dims[i] = shape[i]
+    return cnp.PyArray_EMPTY(<int>len(shape), dims, cnp.PyArray_TYPE(like), 0)
 
 
 def empty_like(cnp.ndarray x):

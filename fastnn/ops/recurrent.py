@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn.descriptors import LstmDesc, lstm_desc
 from fastnn.kernels import recurrent as kernels
-from fastnn.ops._arrays import array, array_of_shape
+from fastnn.ops._arrays import array_of_shape, arrays_alike, common_sizes, empty
 from fastnn.ops.linear import product
 
 __all__ = ["lstm_backward", "lstm_forward", "lstm_step_backward", "lstm_step_forward"]
@@ -25,23 +25,29 @@ class LstmCtx(NamedTuple):
     c: np.ndarray
 
 
-def check(op, x, w_ih, w_hh, b_ih, b_hh, h0, c0):
-    """(desc, and the arguments as the kernels take them)"""
-    x = array(x, op, "x")
-    w_ih = array(w_ih, op, "w_ih", like=x)
-    w_hh = array(w_hh, op, "w_hh", like=x)
+NAMES = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0")
+LAYOUTS = b"tnd gd gh g g nh nh"  # g = 4h rows of gates
+STEP_LAYOUTS = b"nd gd gh g g nh nh"
+
+
+def check(op, layouts, *arguments):
+    """(t, n, d, h, the arguments as the kernels take them). Short steps notice every check: the shapes are compared as
+    they are, and a descriptor is made where they do not fit, to say why."""
+    arrays = arrays_alike(op, NAMES, arguments, 3)
+    sizes = common_sizes(arrays, layouts, b"tndhg")
+    if sizes is None or sizes[4] != 4 * sizes[3] or 0 in sizes[2:4] or sizes[0] == 0:
+        explain(op, *arrays)
+    t, n, d, h, _ = sizes
+    return t, n, d, h, arrays
+
+
+def explain(op, x, w_ih, w_hh, b_ih, b_hh, h0, c0):
+    """Raise what is wrong with the shapes."""
     desc = lstm_desc(op, x.shape, w_ih.shape, w_hh.shape)
-    gates = (4 * desc.h,)
-    state = (desc.n, desc.h)
-    if b_ih is not None:
-        b_ih = array_of_shape(b_ih, op, "b_ih", gates, x)
-    if b_hh is not None:
-        b_hh = array_of_shape(b_hh, op, "b_hh", gates, x)
-    if h0 is not None:
-        h0 = array_of_shape(h0, op, "h0", state, x)
-    if c0 is not None:
-        c0 = array_of_shape(c0, op, "c0", state, x)
-    return desc, x, w_ih, w_hh, b_ih, b_hh, h0, c0
+    gates, state = (4 * desc.h,), (desc.n, desc.h)
+    for name, argument, shape in ("b_ih", b_ih, gates), ("b_hh", b_hh, gates), ("h0", h0, state), ("c0", c0, state):
+        if argument is not None:
+            array_of_shape(argument, op, name, shape, x)
 
 
 def lstm_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None, keep=True):
@@ -54,15 +60,16 @@ def lstm_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None, 
     order. h0, c0: (N, H), None for zeros. All of one dtype, float32 or float64.
     Returns ((h, c), ctx) with h and c (N, H).
     """
-    desc, x, w_ih, w_hh, b_ih, b_hh, h0, c0 = check("lstm_step", x, w_ih, w_hh, b_ih, b_hh, h0, c0)
-    n, d, h = desc.n, desc.d, desc.h
-    y = np.empty((n, h), x.dtype)
-    c = np.empty((n, h), x.dtype)
-    gates = np.empty((n, 4 * h), x.dtype) if keep else None
+    _, n, d, h, arrays = check("lstm_step", STEP_LAYOUTS, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+    x, w_ih, w_hh, b_ih, b_hh, h0, c0 = arrays
+    y = empty((n, h), x)
+    c = empty((n, h), x)
+    gates = empty((n, 4 * h), x) if keep else None
     if n:
         kernels.lstm_forward(x, w_ih, w_hh, b_ih, b_hh, h0, c0, gates, y, c, 1, n, d, h)
     if not keep:
         return (y, c), None
+    desc = lstm_desc("lstm_step", x.shape, w_ih.shape, w_hh.shape)
     return (y, c), LstmCtx(desc, x, w_ih, w_hh, (b_ih is not None, b_hh is not None), h0, c0, gates, y, c)
 
 
@@ -73,15 +80,16 @@ def lstm_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None, keep=
     all times, and h and c (N, H), the last states. Without keep, memory beyond the results is at most the gates of
     max(256, N) samples, two of x and h each, and a copy of the weights.
     """
-    desc, x, w_ih, w_hh, b_ih, b_hh, h0, c0 = check("lstm", x, w_ih, w_hh, b_ih, b_hh, h0, c0)
-    t, n, d, h = desc.t, desc.n, desc.d, desc.h
-    y = np.empty((t, n, h), x.dtype)
-    c = np.empty((t, n, h) if keep else (n, h), x.dtype)
-    gates = np.empty((t, n, 4 * h), x.dtype) if keep else None
+    t, n, d, h, arrays = check("lstm", LAYOUTS, x, w_ih, w_hh, b_ih, b_hh, h0, c0)
+    x, w_ih, w_hh, b_ih, b_hh, h0, c0 = arrays
+    y = empty((t, n, h), x)
+    c = empty((t, n, h) if keep else (n, h), x)
+    gates = empty((t, n, 4 * h), x) if keep else None
     if n:
         kernels.lstm_forward(x, w_ih, w_hh, b_ih, b_hh, h0, c0, gates, y, c, t, n, d, h)
     if not keep:
         return (y, y[-1].copy(), c), None
+    desc = lstm_desc("lstm", x.shape, w_ih.shape, w_hh.shape)
     ctx = LstmCtx(desc, x, w_ih, w_hh, (b_ih is not None, b_hh is not None), h0, c0, gates, y, c)
     return (y, y[-1].copy(), c[-1].copy()), ctx
 

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.reference.elementwise import sigmoid_forward
+
 __all__ = ["lstm_backward", "lstm_forward", "lstm_step_backward", "lstm_step_forward"]
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), by the half-angle formula, which cannot overflow"""
-    return (1 + np.tanh(x / 2)) / 2
+    return sigmoid_forward(x, keep=False)[0]
 
 
 class LstmStepCtx(NamedTuple):

@@ -1,7 +1,7 @@
 """Specs of recurrent cells and sequences."""
 
 from fastnn.descriptors import lstm_desc
-from fastnn.registry import Case, OpSpec, Work
+from fastnn.registry import Case, OpSpec, Work, draw_arrays
 
 ARGUMENTS = ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0", "c0")
 
@@ -12,6 +12,16 @@ def case(n, d, h, t=None, *, bias=True, state=True, label=""):
     s = (n, h) if state else None
     x = (n, d) if t is None else (t, n, d)
     return Case(dict(zip(ARGUMENTS, (x, (4 * h, d), (4 * h, h), b, b, s, s), strict=True)), {}, label)
+
+
+def make(case, dtype, rng, kind):
+    """Normal weights with the variance 1/D or 1/H of trained networks: with variance 1 the states are chaotic, and any
+    two roundings lead to different sequences after some tens of steps."""
+    arrays = draw_arrays(case, dtype, rng, kind)
+    if kind == "normal":
+        for name in ("w_ih", "w_hh"):
+            arrays[name] /= dtype.type(arrays[name].shape[1] ** 0.5)
+    return arrays
 
 
 def describe(case):
@@ -66,6 +76,7 @@ SPECS = (
             case(1, 512, 512),
             case(32, 128, 256),
         ),
+        make=make,
         work=work,
         backward_work=backward_work,
         depth=depth,
@@ -91,6 +102,7 @@ SPECS = (
             case(32, 128, 256, t=100),
             case(64, 512, 512, t=35),
         ),
+        make=make,
         work=work,
         backward_work=backward_work,
         depth=depth,
