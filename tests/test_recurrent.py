@@ -112,6 +112,28 @@ def test_alignment_of_weights_does_not_change_results(isa, dtype, k):
         assert np.array_equal(result, results[0])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("d", "h"), [(16, 16), (48, 20), (33, 64), (5, 19)])
+def test_alignment_of_weights_does_not_change_a_step(isa, dtype, d, h):
+    """A single sample's step reads both matrices by whole cache lines, each wherever it begins."""
+    (x, w_ih, w_hh, *_), state = arguments(None, 1, d, h)
+    x, state = x.astype(dtype), {name: a.astype(dtype) for name, a in state.items()}
+    with forced(isa):
+        results = []
+        for offset in range(64 // x.itemsize):
+            moved = []
+            for w, place in (w_ih, offset), (w_hh, 3 * offset % (64 // x.itemsize)):
+                room = np.empty(w.size + 128 // x.itemsize, dtype)
+                begin = -room.ctypes.data % 64 // x.itemsize + place
+                moved.append(room[begin : begin + w.size].reshape(w.shape))
+                moved[-1][:] = w
+            results.append(functional.lstm_step(x, *moved, **state))
+    for h_new, c_new in results[1:]:
+        assert np.array_equal(h_new, results[0][0])
+        assert np.array_equal(c_new, results[0][1])
+
+
 @pytest.mark.parametrize(
     ("op", "change", "error", "message"),
     [

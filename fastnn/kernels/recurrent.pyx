@@ -82,8 +82,8 @@ cdef void multiply(const Lstm *p, Py_ssize_t k, const char *packed, const char *
 # ---- forward ----
 #
 # Few samples: the input's part of all gates is one product over many steps, and a step adds the recurrent part with
-# the weights as they are; a single step of a single sample takes both at once. Many samples: the weights (w_ih, w_hh) are packed once, a step's input and state (x, h) are
-# packed as they arise, and each step is one product.
+# the weights as they are; a single step of a single sample takes both at once. Many samples: the weights (w_ih, w_hh)
+# are packed once, a step's input and state (x, h) are packed as they arise, and each step is one product.
 
 cdef void pack_weights(const Lstm *p, Py_ssize_t task) noexcept nogil:
     """Panels [D + H][columns] of (w_ih, w_hh)^T, one behind the other by gate and unit."""
