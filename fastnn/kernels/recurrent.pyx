@@ -164,8 +164,8 @@ cdef int plain_forward(Lstm *p, const char *x, const char *h_prev, const char *c
     cdef Py_ssize_t es = p.gemm.itemsize, state = p.n * p.h * es, tasks = tasks_of(p), t, task
     cdef Py_ssize_t block = min(steps, max(1, INPUT_ROWS // p.n))
     cdef int nt_input = threads_for(2. * block * p.n * p.d * GATES * p.h, 0)
-    cdef int nt = threads_for(p.n * p.h * (2. * GATES * (p.h + (p.d if steps == 1 else 0)) + CELL_FLOPS), 0)
     cdef bint keep = gates != NULL, single = steps == 1 and p.n == 1
+    cdef int nt = threads_for(p.n * p.h * (2. * GATES * (p.h + (p.d if single else 0)) + CELL_FLOPS), 0)
     cdef Scratch tmp
     if not keep:
         tmp = scratch(block * GATES * state)

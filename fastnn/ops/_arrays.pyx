@@ -61,6 +61,8 @@ def arrays_alike(str op, tuple names, tuple arguments, Py_ssize_t required):
     cdef list arrays = []
     cdef cnp.ndarray like = None
     cdef Py_ssize_t i
+    if len(names) != len(arguments):
+        raise TypeError(f"{op}: {len(arguments)} arguments for the names {names}")
     for i in range(len(names)):
         x = arguments[i]
         if x is not None or i < required:
@@ -108,6 +110,8 @@ def empty(tuple shape, cnp.ndarray like):
     """An uninitialised C-contiguous array of at most 4 dimensions and like's dtype."""
     cdef cnp.npy_intp[4] dims
     cdef int i
+    if len(shape) > 4:
+        raise ValueError(f"empty: shape {shape} has more than 4 dimensions")
     for i in range(len(shape)):
         dims[i] = shape[i]
     return cnp.PyArray_EMPTY(<int>len(shape), dims, cnp.PyArray_TYPE(like), 0)
