@@ -8,6 +8,7 @@ Descriptors are cached, so that a repeated call pays for its checks once.
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from math import prod
+from numbers import Integral, Real
 
 
 def hashable(value):
@@ -24,7 +25,13 @@ def cached(function):
         try:
             return lookup(*args, **options)
         except TypeError:  # an unhashable option, or a wrong one
-            return lookup(*map(hashable, args), **{name: hashable(value) for name, value in options.items()})
+            args = tuple(map(hashable, args))
+            options = {name: hashable(value) for name, value in options.items()}
+        try:
+            hash((args, *options.values()))
+        except TypeError:  # the function itself says what is wrong with it
+            return function(*args, **options)
+        return lookup(*args, **options)
 
     return call
 
@@ -41,7 +48,16 @@ def pair(value, op, name, least):
 
 def is_int(value):
     """A Python or NumPy integer, but not a bool."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
+
+
+def number(value, op, name):
+    """An option that is a real number, as a float."""
+    if type(value) is float:
+        return value
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be a number, got {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +108,10 @@ class Conv2dDesc:
 
 def conv2d_padding(op, padding, r, s, stride, dilation):
     """A convolution's padding option as (top, bottom, left, right)."""
-    if padding == "valid":
+    named = padding if isinstance(padding, str) else None
+    if named == "valid":
         return 0, 0, 0, 0
-    if padding == "same":
+    if named == "same":
         if stride != (1, 1):
             raise ValueError(f"{op}: padding 'same' needs stride 1, got stride {stride}")
         v, h = dilation[0] * (r - 1), dilation[1] * (s - 1)
@@ -109,6 +126,17 @@ def conv2d_padding(op, padding, r, s, stride, dilation):
     if min(values) < 0:
         raise ValueError(f"{op}: padding must not be negative, got {padding!r}")
     return tuple(int(v) for v in values)
+
+
+def check_size(op, name, shape):
+    """ValueError for an array whose size in bytes would overflow, whatever the batch."""
+    if prod(max(size, 1) for size in shape) >= 2**60:
+        raise ValueError(f"{op}: {name} would have shape {shape}, expected fewer than 2**60 elements")
+
+
+def at_most(steps, limits):
+    """Strides or dilations no larger than they need be: beyond the image, one is like another."""
+    return tuple(map(min, steps, limits))
 
 
 @cached
@@ -135,14 +163,20 @@ def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1, op=
     if k == 0 or r == 0 or s == 0:
         raise ValueError(f"{op}: w is empty (shape {w_shape})")
     top, bottom, left, right = padding
+    height, width = h + top + bottom, w + left + right
     span_y, span_x = dilation[0] * (r - 1) + 1, dilation[1] * (s - 1) + 1
-    if span_y > h + top + bottom or span_x > w + left + right:
+    if span_y > height or span_x > width:
         raise ValueError(
             f"{op}: the kernel, {span_y} x {span_x} with dilation {dilation}, is larger than the padded image, "
-            f"{h + top + bottom} x {w + left + right} (x has shape {x_shape}, padding is {padding})"
+            f"{height} x {width} (x has shape {x_shape}, padding is {padding})"
         )
-    oh = (h + top + bottom - span_y) // stride[0] + 1
-    ow = (w + left + right - span_x) // stride[1] + 1
+    check_size(op, "the padded input", (n, c, height, width))
+    # Kernels sort columns by residue modulo the stride.
+    stride = at_most(stride, (height - span_y + 1, width - span_x + 1))
+    dilation = at_most(dilation, (height, width))
+    oh = (height - span_y) // stride[0] + 1
+    ow = (width - span_x) // stride[1] + 1
+    check_size(op, "the result", (n, k, oh, ow))
     return Conv2dDesc(n, c, h, w, k, r, s, stride, padding, dilation, int(groups), oh, ow)
 
 
@@ -287,6 +321,8 @@ def conv1d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1):
         if not is_int(value):
             raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
     if isinstance(padding, tuple):
+        if len(padding) != 2:
+            raise TypeError(f"{op}: padding must be an integer, (left, right), 'same' or 'valid', got {padding!r}")
         padding = (0, 0, *padding)
     elif not isinstance(padding, str):
         padding = (0, padding)
@@ -325,6 +361,10 @@ def conv_transpose2d_desc(x_shape, w_shape, stride=1, padding=0, output_padding=
     ow = (w - 1) * stride[1] - left - right + dilation[1] * (s - 1) + extra[1] + 1
     if min(oh, ow) < 1:
         raise ValueError(f"{op}: padding {padding} leaves nothing of the output ({oh} x {ow})")
+    height, width = oh + top + bottom, ow + left + right  # of the convolution's padded image
+    check_size(op, "the result with padding", (n, cg * groups, height, width))
+    stride = at_most(stride, (height - dilation[0] * (r - 1), width - dilation[1] * (s - 1)))
+    dilation = at_most(dilation, (height, width))
     return Conv2dDesc(n, cg * groups, oh, ow, k, r, s, stride, padding, dilation, int(groups), h, w)
 
 

@@ -60,6 +60,37 @@ def test_im2col_and_col2im_equal_the_reference(x_shape, w_shape, stride, padding
     )
 
 
+@pytest.mark.parametrize("padding", [0, (1, 0)])
+@pytest.mark.parametrize("steps", [{"stride": 2**62}, {"stride": 2**70}, {"stride": (2, 2**33)}])
+def test_a_stride_beyond_the_image_is_one_that_just_leaves_it(steps, padding, isa):
+    """And takes no longer: the kernels' tables have an entry for every residue of the stride."""
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-4, 5, (2, 3, 6, 7)).astype(np.float32), rng.integers(-4, 5, (4, 3, 3, 2)).astype(np.float32)
+    big = steps["stride"]
+    small = (100, 100) if isinstance(big, int) else (2, 100)
+    for algo in ("implicit", "im2col"):
+        y, ctx = ops.conv2d_forward(x, w, None, big, padding, algo=algo)
+        want, reference_ctx = reference.conv2d_forward(x, w, None, small, padding)
+        np.testing.assert_array_equal(y, want)
+        dy = np.ones_like(y)
+        for got, expected in zip(
+            ops.conv2d_backward(dy, ctx), reference.conv2d_backward(dy, reference_ctx), strict=True
+        ):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_steps_along_an_axis_of_one_pixel_say_nothing():
+    rng = np.random.default_rng(0)
+    x = rng.integers(-4, 5, (2, 3, 1, 5)).astype(np.float32)
+    for w_shape, few, many in [
+        ((3, 4, 3, 2), {"stride": (1, 2)}, {"stride": (2**62, 2)}),
+        ((3, 4, 1, 2), {"dilation": (1, 2)}, {"dilation": (2**70, 2)}),
+    ]:
+        w = rng.integers(-4, 5, w_shape).astype(np.float32)
+        y, _ = ops.conv_transpose2d_forward(x, w, **many)
+        np.testing.assert_array_equal(y, ops.conv_transpose2d_forward(x, w, **few)[0])
+
+
 @pytest.mark.parametrize("stride", [1, 2, (3, 2)])
 def test_input_gradient_is_a_correlation_with_the_rotated_kernel(stride, isa):
     """dx is dy, dilated with zeros by the stride, in full correlation with rot180(w), channels exchanged."""

@@ -156,6 +156,16 @@ ROWS = [
             ((1, 0, 5, 5), (6, 0, 3, 3), {}, ValueError, r"x has no channels"),
             ((1, 4, 5, 5), (0, 4, 3, 3), {}, ValueError, r"w is empty"),
             ((1, 4, 5, 5), (6, 4, 0, 3), {}, ValueError, r"w is empty"),
+            (
+                (1, 4, 5, 5),
+                (6, 4, 3, 3),
+                {"stride": np.array([1, 1])},
+                TypeError,
+                r"stride must be .*array\(\[1, 1\]\)",
+            ),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": np.array([1, 1])}, TypeError, r"padding must be .*array"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": 2**62}, ValueError, r"the padded input would have shape"),
+            ((1, 4, 5, 5), (6, 4, 3, 3), {"padding": 2**62, "stride": 2**62}, ValueError, r"the padded input would"),
         ]
     ),
     (
@@ -165,6 +175,21 @@ ROWS = [
         ValueError,
         r"b has shape \(5,\), expected \(6,\)",
     ),
+    ("conv1d", {"x": (1, 4, 9), "w": (6, 4, 3)}, {"padding": ()}, TypeError, r"padding must be .*got \(\)"),
+    (
+        "conv_transpose2d",
+        {"x": (1, 4, 5, 5), "w": (4, 2, 3, 3)},
+        {"stride": 2**62},
+        ValueError,
+        "the result with padding would have shape",
+    ),
+    ("avg_pool2d", {"x": (1, 4, 5, 5)}, {"kernel_size": np.array(2)}, TypeError, r"kernel_size must be .*array\(2\)"),
+    ("subsample2d", {"x": (1, 4, 5, 5)}, {"block": 2, "position": {}}, ValueError, r"position must be .*got \{\}"),
+    ("softmax", {"x": (3, 4)}, {"axis": 1.0}, TypeError, r"axis must be an integer, got 1\.0"),
+    ("log_softmax", {"x": (3, 4)}, {"axis": True}, TypeError, "axis must be an integer, got True"),
+    ("softmax", {"x": (3, 4)}, {"axis": 2**64}, ValueError, r"axis 18446744073709551616 is out of range"),
+    ("batch_norm", {"x": (3, 4)}, {"eps": "small"}, TypeError, "eps must be a number, got 'small'"),
+    ("batch_norm", {"x": (3, 4)}, {"momentum": "0.1"}, TypeError, "momentum must be a number, got '0.1'"),
 ]
 
 
@@ -175,6 +200,34 @@ def test_does_not_fit(op, shapes, options, error, said):
     arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
     with pytest.raises(error, match=rf"^{op}: .*{said}"):
         getattr(ops, f"{op}_forward")(**arrays, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"label_smoothing": "0.1"}, "label_smoothing must be a number, got '0.1'"),
+        ({"ignore_index": None}, "ignore_index must be a 64-bit integer, got None"),
+        ({"ignore_index": 2**64}, "ignore_index must be a 64-bit integer, got 18446744073709551616"),
+    ],
+)
+def test_cross_entropy_options(options, said):
+    with pytest.raises(TypeError, match=f"^cross_entropy: {said}"):
+        ops.cross_entropy_forward(np.ones((2, 3), np.float32), np.array([0, 1]), **options)
+
+
+@pytest.mark.parametrize("kernel_size", [None, 0, True, 2.0, (3,), (1, 2, 3)])
+def test_window_does_not_fit(kernel_size):
+    x = np.ones((1, 2, 5, 5), np.float32)
+    with pytest.raises((TypeError, ValueError), match=r"^im2col: kernel_size must be"):
+        ops.im2col(x, kernel_size)
+    with pytest.raises((TypeError, ValueError), match=r"^col2im: kernel_size must be"):
+        ops.col2im(x, x.shape, kernel_size)
+
+
+@pytest.mark.parametrize("x_shape", [5, (1, 2, 5), (1, 2, 5.0, 5), (1, 2, -5, 5)])
+def test_shape_of_an_image(x_shape):
+    with pytest.raises(ValueError, match=r"^col2im: x_shape must be \(N, C, H, W\)"):
+        ops.col2im(np.ones((1, 18, 9), np.float32), x_shape, 3)
 
 
 def test_rows_name_operators():

@@ -80,8 +80,8 @@ def load_average():
 def header(args, load, effort, peers, threads):
     """Lines that say what is measured, and how."""
     yield f"fastnn {__version__}, {runtime.get_isa()}, {args.dtype}, {runtime.COMPILER}; {cpu_model()}"
-    blas = "limited" if find_spec("threadpoolctl") else "not limited (threadpoolctl is not installed)"
-    yield f"numpy {np.__version__}: the reference in {args.dtype}, its BLAS {blas} to the same threads" + "".join(
+    blas = "on as many threads" if find_spec("threadpoolctl") else "on all threads (threadpoolctl is not installed)"
+    yield f"numpy {np.__version__}: the reference in {args.dtype}, its BLAS {blas}" + "".join(
         f"; {name} {peer.version}" for name, peer in peers.items()
     )
     for n in threads:

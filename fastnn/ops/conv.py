@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import Conv2dDesc, cached, conv1d_desc, conv2d_desc, conv_transpose2d_desc
+from fastnn.descriptors import (
+    Conv2dDesc,
+    cached,
+    conv1d_desc,
+    conv2d_desc,
+    conv_transpose2d_desc,
+    hashable,
+    is_int,
+    pair,
+)  # fmt: skip
 from fastnn.kernels import conv as direct
 from fastnn.kernels import depthwise, runtime, winograd
 from fastnn.ops._arrays import array, array_of_shape, empty_like
@@ -297,7 +306,8 @@ def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     """One-dimensional cross-correlation: conv2d on images one pixel high.
 
     x: (N, C, L). w: (K, C/groups, R). b: (K,) or None. stride, dilation: integers; padding: an integer, (left, right),
-    "same" or "valid". Returns (y, ctx) with y (N, K, OL).
+    "same" or "valid". groups, algo: as in conv2d_forward; Winograd's kernels are two-dimensional and decline.
+    Returns (y, ctx) with y (N, K, OL), OL = (L + left + right - dilation*(R-1) - 1) // stride + 1.
     """
     x = array(x, "conv1d", "x", 3, "(N, C, L)")
     w = array(w, "conv1d", "w", 3, "(K, C/groups, R)", x)
@@ -334,9 +344,7 @@ def rot180(w):
 
 def window_desc(op, x_shape, kernel_size, stride, padding, dilation):
     """Windows of an image as the convolution that would read them."""
-    r, s = (kernel_size, kernel_size) if np.ndim(kernel_size) == 0 else kernel_size
-    if min(r, s) < 1:
-        raise ValueError(f"{op}: kernel_size must be at least 1, got {kernel_size!r}")
+    r, s = pair(hashable(kernel_size), op, "kernel_size", 1)
     return conv2d_desc(x_shape, (1, x_shape[1], r, s), stride, padding, dilation, op=op)
 
 
@@ -359,8 +367,8 @@ def col2im(cols, x_shape, kernel_size, stride=1, padding=0, dilation=1):
 
     cols: (N, C*R*S, OH*OW). x_shape: (N, C, H, W) of the image. Returns (N, C, H, W) (torch.nn.functional.fold).
     """
-    x_shape = tuple(x_shape)
-    if len(x_shape) != 4:
+    x_shape = tuple(x_shape) if isinstance(x_shape, (tuple, list)) else (x_shape,)
+    if len(x_shape) != 4 or not all(is_int(size) and size >= 0 for size in x_shape):
         raise ValueError(f"col2im: x_shape must be (N, C, H, W), got {x_shape}")
     desc = window_desc("col2im", x_shape, kernel_size, stride, padding, dilation)
     cols = array_of_shape(cols, "col2im", "cols", (desc.n, desc.depth, desc.oh * desc.ow))

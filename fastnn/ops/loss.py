@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.descriptors import is_int, number
 from fastnn.kernels import elementwise as elementwise_kernels
 from fastnn.kernels import loss as kernels
 from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty_like, index_array
@@ -12,6 +13,7 @@ __all__ = ["cross_entropy_backward", "cross_entropy_forward", "mse_loss_backward
 
 
 def check_reduction(reduction, op):
+    """ValueError unless reduction is one that losses know."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{op}: reduction is {reduction!r}, expected 'mean', 'sum' or 'none'")
 
@@ -52,6 +54,9 @@ def cross_entropy_forward(x, target, *, ignore_index=-100, reduction="mean", lab
     """
     x = array(x, "cross_entropy", "x")
     check_reduction(reduction, "cross_entropy")
+    if not is_int(ignore_index) or not -(2**63) <= ignore_index < 2**63:
+        raise TypeError(f"cross_entropy: ignore_index must be a 64-bit integer, got {ignore_index!r}")
+    label_smoothing = number(label_smoothing, "cross_entropy", "label_smoothing")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected 0 to 1")
     shape = x.shape

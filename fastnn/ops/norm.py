@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import BatchNormDesc, batch_norm_desc
+from fastnn.descriptors import BatchNormDesc, batch_norm_desc, number
 from fastnn.kernels import norm as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty_like, writable
 
@@ -39,7 +39,7 @@ def batch_norm_forward(
     x: (N, C) or (N, C, *spatial), float32 or float64. weight, bias: (C,) or None for 1 and 0.
     training: mean and biased variance are those of x over all axes but C, and running_mean and running_var, if given,
     become (1 - momentum) * running + momentum * new in place, new being the mean and the unbiased variance; they must
-    be writable C-contiguous (C,) arrays of x's dtype. An empty batch leaves them as they are.
+    be writable C-contiguous (C,) arrays of x's dtype. An empty batch leaves them as they are. momentum, eps: numbers.
     Otherwise running_mean and running_var are the statistics, and constants to the backward pass.
     Returns (y, ctx).
     Raises ValueError when training on a single value per channel, or with momentum=None: a cumulative average needs a
@@ -48,6 +48,7 @@ def batch_norm_forward(
     x = array(x, "batch_norm", "x")
     desc = batch_norm_desc(x.shape)
     channels = (desc.c,)
+    eps = number(eps, "batch_norm", "eps")
     if weight is not None:
         weight = array_of_shape(weight, "batch_norm", "weight", channels, x)
     if bias is not None:
@@ -55,6 +56,7 @@ def batch_norm_forward(
     if training:
         if momentum is None:
             raise ValueError("batch_norm: momentum is None, expected a number (1 / count gives a cumulative average)")
+        momentum = number(momentum, "batch_norm", "momentum")
         if desc.n * desc.s == 1:
             raise ValueError(
                 f"batch_norm: x of shape {x.shape} has one value per channel, expected more than one when training"

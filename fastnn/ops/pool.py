@@ -37,6 +37,7 @@ class SubsampleCtx(NamedTuple):
 
 
 def select_forward(op, minimum, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, keep):
+    """max_pool2d_forward, or min_pool2d_forward if `minimum`."""
     x = array(x, op, "x", 4, LAYOUT)
     desc = pool2d_desc(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y = np.empty(desc.y_shape, x.dtype)
@@ -49,6 +50,7 @@ def select_forward(op, minimum, x, kernel_size, stride, padding, dilation, ceil_
 
 
 def select_backward(op, dy, ctx):
+    """Backward of either."""
     desc = ctx.desc
     dy = array_of_shape(dy, op, "dy", desc.y_shape, ctx.like)
     dx = np.empty(desc.x_shape, dy.dtype)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.descriptors import is_int
 from fastnn.kernels import softmax as kernels
 from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty_like
 
@@ -16,6 +17,16 @@ class SoftmaxCtx(NamedTuple):
     """x as (outer, n, inner) with the axis in the middle."""
 
 
+def layout_along(x, axis, op):
+    """x as (outer, n, inner) with `axis` in the middle; TypeError or ValueError if it is no axis of x."""
+    if not is_int(axis):
+        raise TypeError(f"{op}: axis must be an integer, got {axis!r}")
+    try:
+        return axis_layout(x, axis, op, "x")
+    except OverflowError:
+        raise ValueError(f"{op}: axis {axis} is out of range for x of shape {x.shape}") from None
+
+
 def softmax_forward(x, axis=-1, *, keep=True):
     """Softmax, y = exp(x) / Σ exp(x), the sum along `axis`.
 
@@ -23,7 +34,7 @@ def softmax_forward(x, axis=-1, *, keep=True):
     nothing but -inf along the axis gives NaN. Returns (y, ctx) with y of x's shape.
     """
     x = array(x, "softmax", "x")
-    layout = axis_layout(x, axis, "softmax", "x")
+    layout = layout_along(x, axis, "softmax")
     y = empty_like(x)
     kernels.softmax(x, *layout, y)
     return y, SoftmaxCtx(y, layout) if keep else None
@@ -45,7 +56,7 @@ def log_softmax_forward(x, axis=-1, *, keep=True):
     Returns (y, ctx) with y of x's shape.
     """
     x = array(x, "log_softmax", "x")
-    layout = axis_layout(x, axis, "log_softmax", "x")
+    layout = layout_along(x, axis, "log_softmax")
     y = empty_like(x)
     kernels.log_softmax(x, *layout, y)
     return y, SoftmaxCtx(y, layout) if keep else None
