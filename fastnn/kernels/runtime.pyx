@@ -268,6 +268,7 @@ class poisoned_memory:
         poisoned, handler = self.before
         cnp.PyDataMem_SetHandler(handler)
 
+
 # ---- the limits of the machine, for fastnn bench ----
 
 cdef int measured_threads(int threads) noexcept:
