@@ -85,7 +85,7 @@ FNN_INLINE void FN(tap_vectors)(const int vectors, const real *src, ptrdiff_t ta
 #pragma GCC unroll 4
     for (int i = 0; i < vectors; i++) {
         const vec v = acc[i] + bias;
-        vstore(y + i * VL, flags & FNN_RELU ? vsel(v <= vset1(0), (vec){0}, v) : v);
+        vstore(y + i * VL, flags & FNN_RELU ? vrelu(v) : v);
     }
 }
 
@@ -105,7 +105,7 @@ static void FN(tap_row)(ptrdiff_t n, const void *src_, ptrdiff_t taps, const ptr
         for (ptrdiff_t t = 0; t < taps; t++)
             acc += vset1(w[t]) * vload_n(src + off[t] + v, n - v);
         acc += bias;
-        vstore_n(y + v, flags & FNN_RELU ? vsel(acc <= vset1(0), (vec){0}, acc) : acc, n - v);
+        vstore_n(y + v, flags & FNN_RELU ? vrelu(acc) : acc, n - v);
     }
 }
 

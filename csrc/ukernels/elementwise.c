@@ -14,7 +14,6 @@ FNN_INLINE void FN(map_binary)(vec (*f)(vec, vec), ptrdiff_t n, const real *a, c
         vstore_upto(y + i, f(vload_upto(a + i, n - i), vload_upto(b + i, n - i)), n - i);
 }
 
-FNN_INLINE vec FN(rectify)(vec x) { return vsel(x <= vset1(0), (vec){0}, x); } /* a NaN fails the comparison and stays */
 FNN_INLINE vec FN(relu_gradient)(vec dy, vec y) { return vsel(y > vset1(0), dy, (vec){0}); }
 
 FNN_INLINE vec FN(sigmoid_gradient)(vec dy, vec y) { return dy * (y * (1 - y)); }
@@ -28,7 +27,7 @@ FNN_INLINE vec FN(squared_difference)(vec x, vec target) { return (x - target) *
 #define FNN_BINARY(name, f) \
     static void FN(name)(ptrdiff_t n, const void *a, const void *b, void *y) { FN(map_binary)(f, n, a, b, y); }
 
-FNN_UNARY(relu, FN(rectify))
+FNN_UNARY(relu, vrelu)
 FNN_BINARY(relu_backward, FN(relu_gradient))
 FNN_UNARY(sigmoid, vsigmoid)
 FNN_BINARY(sigmoid_backward, FN(sigmoid_gradient))

@@ -12,7 +12,7 @@ FNN_INLINE vec FN(epilogue)(vec v, const real *bias, int flags)
     if (bias)
         v += vset1(*bias);
     if (flags & FNN_RELU)
-        v = vsel(v <= vset1(0), (vec){0}, v);
+        v = vrelu(v);
     return v;
 }
 
@@ -48,7 +48,7 @@ FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const r
             continue;
         }
         if (flags & FNN_ACCUMULATE)
-            acc[i][0] += n0 == VL ? vload(c) : vload_n(c, n0);
+            acc[i][0] += vload_upto(c, n0);
         acc[i][0] = FN(epilogue)(acc[i][0], bi, flags);
         if (n0 < VL) {
             vstore_n(c, acc[i][0], n0);

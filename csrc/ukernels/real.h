@@ -45,6 +45,7 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vsel FN(vsel)
 #define vmax FN(vmax)
 #define vmin FN(vmin)
+#define vrelu FN(vrelu)
 #define veven FN(veven)
 #define vodd FN(vodd)
 #define vzip_lo FN(vzip_lo)
@@ -166,6 +167,9 @@ FNN_INLINE vec vmax(vec a, vec b) { return vsel(a > b, a, b); }
 FNN_INLINE vec vmin(vec a, vec b) { return vsel(a < b, a, b); }
 #endif
 
+/* max(x, 0); a NaN fails the comparison and stays. */
+FNN_INLINE vec vrelu(vec x) { return vsel(x <= vset1(0), (vec){0}, x); }
+
 /* Even and odd elements of the 2*VL elements (a, b), in order. */
 #if FNN_VBYTES / (FNN_BITS / 8) == 16
 FNN_INLINE vec veven(vec a, vec b)
@@ -216,7 +220,7 @@ FNN_INLINE real vsum(vec v)
     return v[0];
 }
 
-/* The sums of four vectors, in lanes 0..3 of the result when VL >= 4 (else in out only). */
+/* The sums of four vectors, each by the tree of vsum. */
 FNN_INLINE void vsum4(vec a, vec b, vec c, vec d, real out[4])
 {
     vec ab = veven(a, b) + vodd(a, b), cd = veven(c, d) + vodd(c, d);

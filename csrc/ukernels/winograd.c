@@ -134,12 +134,8 @@ FNN_INLINE void FN(wino_filter_m)(const int m, ptrdiff_t rows, const real *w, pt
 #pragma GCC unroll 6
         for (int i = 0; i < n; i++)
             FN(wino_g)(m, t + 3 * i, 1, u + n * i, 1);
-        for (int i = 0; i < n * n; i++) {
-            if (count == VL)
-                vstore(dst + i * pitch + r, u[i]);
-            else
-                vstore_n(dst + i * pitch + r, u[i], count);
-        }
+        for (int i = 0; i < n * n; i++)
+            vstore_upto(dst + i * pitch + r, u[i], count);
     }
 }
 
@@ -182,12 +178,8 @@ FNN_INLINE void FN(wino_input_vec)(const int m, const int adjoint, const real *s
         } else
             FN(wino_bt)(m, d + i * n, 1);
 #pragma GCC unroll 6
-        for (int j = 0; j < n; j++) {
-            if (count >= VL)
-                vstore(dst + (i * n + j) * pitch, d[i * n + j]);
-            else
-                vstore_n(dst + (i * n + j) * pitch, d[i * n + j], count);
-        }
+        for (int j = 0; j < n; j++)
+            vstore_upto(dst + (i * n + j) * pitch, d[i * n + j], count);
     }
 }
 
@@ -231,7 +223,7 @@ FNN_INLINE void FN(wino_filter_adjoint_m)(const int m, ptrdiff_t count, const re
         real lane[9][FNN_VBYTES / sizeof(real)];
         vec d[6 * 6];
         for (int i = 0; i < n * n; i++)
-            d[i] = lanes == VL ? vload(src + i * pitch + c) : vload_n(src + i * pitch + c, lanes);
+            d[i] = vload_upto(src + i * pitch + c, lanes);
 #pragma GCC unroll 6
         for (int j = 0; j < n; j++)
             FN(wino_gt)(m, d + j, n);
@@ -277,7 +269,7 @@ FNN_INLINE void FN(wino_output_vec)(const int m, const real *src, ptrdiff_t pitc
         for (int j = 0; j < m; j++) {
             y[j] += bias;
             if (flags & FNN_RELU)
-                y[j] = vsel(y[j] <= vset1(0), (vec){0}, y[j]);
+                y[j] = vrelu(y[j]);
         }
         real *o = out + i * row;
         if (m == 2) {

@@ -15,7 +15,7 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memset
 
 from fastnn.kernels.gemm cimport multiply_panel, pack_tiles, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, data_or_null, scratch, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_line, fnn_run, fnn_ukernels
 
 cnp.import_array()
@@ -360,7 +360,7 @@ def conv2d_forward(cnp.ndarray x, Scratch filters, b, cnp.ndarray y, desc, bint 
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
     correlate(table_of(x), &q, <char *>cnp.PyArray_DATA(x), filters.ptr,
-              NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(y),
+              data_or_null(b), <char *>cnp.PyArray_DATA(y),
               FNN_RELU if relu else 0, explicit, threads_of(&q))
 
 
@@ -434,7 +434,7 @@ def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, b=
     cdef Py_ssize_t stride_y, stride_x, y0, x0
     cdef Py_ssize_t *w_tap
     cdef Scratch packed, memory = scratch(input_table_bytes(desc))
-    cdef const char *bias = NULL if b is None else <char *>cnp.PyArray_DATA(b)
+    cdef const char *bias = data_or_null(b)
     cdef char *out
     cdef int nt
     stride_y, stride_x = desc.stride

@@ -22,7 +22,8 @@ cdef void map_unary(unary_t f, cnp.ndarray x, cnp.ndarray y, double flops) noexc
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK
     cdef int nt = threads_for(n * flops, 2. * n * es)
     if nt == 1:
-        f(n, px, py)
+        with nogil:
+            f(n, px, py)
         return
     for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
         f(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, py + i * BLOCK * es)
@@ -37,7 +38,8 @@ cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, do
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK
     cdef int nt = threads_for(n * flops, 3. * n * es)
     if nt == 1:
-        f(n, pa, pb, py)
+        with nogil:
+            f(n, pa, pb, py)
         return
     for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
         f(min(BLOCK, n - i * BLOCK), pa + i * BLOCK * es, pb + i * BLOCK * es, py + i * BLOCK * es)

@@ -17,9 +17,10 @@ cdef double CROSS_ENTROPY_FLOPS = 20
 def count_targets(cnp.ndarray target, int64_t ignore_index):
     """How many targets (int64) are not ignore_index."""
     cdef const int64_t *p = <const int64_t *>cnp.PyArray_DATA(target)
-    cdef Py_ssize_t i, count = 0
-    for i in range(cnp.PyArray_SIZE(target)):
-        count += p[i] != ignore_index
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(target), i, count = 0
+    with nogil:
+        for i in range(n):
+            count += p[i] != ignore_index
     return count
 
 
@@ -81,8 +82,9 @@ def reduce(cnp.ndarray loss, double divisor, cnp.ndarray y):
     cdef const char *p = <const char *>cnp.PyArray_DATA(loss)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(loss), es = cnp.PyArray_ITEMSIZE(loss), i
     cdef double total = 0
-    for i in range(0, n, BLOCK):
-        total += uk.sum(min(BLOCK, n - i), p + i * es)
+    with nogil:
+        for i in range((n + BLOCK - 1) // BLOCK):
+            total += uk.sum(min(BLOCK, n - i * BLOCK), p + i * BLOCK * es)
     store_quotient(total, divisor, y)
 
 

@@ -39,7 +39,8 @@ cdef void run(fnn_pool_function *f, const fnn_pool *p, cnp.ndarray src, cnp.ndar
     cdef int nt = <int>min(threads_for(flops, <double>planes * (src_plane + dst_plane)), planes), t
     cdef Scratch s = scratch(max(nt, 1) * scratch_bytes)
     if nt <= 1:
-        f(p, planes, ps, pd, pi, s.ptr)
+        with nogil:
+            f(p, planes, ps, pd, pi, s.ptr)
         return
     for t in prange(nt, nogil=True, num_threads=nt, schedule="static", chunksize=1):
         lo = planes * t // nt

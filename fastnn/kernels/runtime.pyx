@@ -105,7 +105,8 @@ cdef double FLOPS_PER_SECOND = 60e9
 cdef double BYTES_PER_SECOND = 12e9
 
 
-cdef bint pool_started = False
+cdef bint pool_started = False         # OpenMP has worker threads, or is about to
+cdef bint pool_lost = False            # they stayed behind in the parent process
 
 
 cdef int threads_for(double flops, double nbytes) noexcept nogil:
@@ -125,11 +126,11 @@ def get_num_threads():
 
 
 def set_num_threads(int n):
-    """Let kernels use up to n threads; without OpenMP they stay serial."""
+    """Let kernels use up to n threads; without OpenMP, and in the fork of a process that used it, they stay serial."""
     global num_threads
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
-    num_threads = n if FNN_OPENMP else 1
+    num_threads = n if FNN_OPENMP and not pool_lost else 1
 
 
 def set_seconds_per_thread(double seconds):
@@ -142,7 +143,9 @@ def set_seconds_per_thread(double seconds):
 
 def _after_fork_in_child():
     """libgomp's worker threads do not survive a fork, and its next parallel region would wait for them for ever."""
-    if pool_started:
+    global pool_lost
+    pool_lost = pool_started
+    if pool_lost:
         set_num_threads(1)
 
 
@@ -171,15 +174,16 @@ cdef cython.pymutex kept_lock
 cdef class Scratch:
     def __dealloc__(self):
         cdef void *unwanted = self.block
-        cdef int i
+        cdef int i, least = 0
         if KEEP_LEAST <= self.nbytes <= KEEP_MOST:
             with kept_lock:
-                for i in range(KEPT):      # in place of nothing, or of a smaller block
-                    if kept[i].nbytes < self.nbytes:
-                        unwanted = kept[i].memory
-                        kept[i].memory = self.block
-                        kept[i].nbytes = self.nbytes
-                        break
+                for i in range(1, KEPT):   # in place of nothing, or else of the smallest block
+                    if kept[i].nbytes < kept[least].nbytes:
+                        least = i
+                if kept[least].nbytes < self.nbytes:
+                    unwanted = kept[least].memory
+                    kept[least].memory = self.block
+                    kept[least].nbytes = self.nbytes
         fnn_free(unwanted)
 
 
@@ -264,7 +268,16 @@ class poisoned_memory:
         poisoned, handler = self.before
         cnp.PyDataMem_SetHandler(handler)
 
+
 # ---- the limits of the machine, for fastnn bench ----
+
+cdef int measured_threads(int threads) noexcept:
+    """So many threads, as threads_for would have chosen them."""
+    global pool_started
+    if pool_lost:
+        return 1
+    pool_started = pool_started or threads > 1
+    return threads
 
 
 def fma_chain(Py_ssize_t steps, int threads, int bits=32):
@@ -272,6 +285,7 @@ def fma_chain(Py_ssize_t steps, int threads, int bits=32):
     cdef const fnn_gemm_ukernels *uk = tables[FNN_F64 if bits == 64 else FNN_F32].gemm
     cdef int _
     cdef double sink = 0
+    threads = measured_threads(threads)
     for _ in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
         sink += uk.fma_chain(steps)
     if sink != sink:
@@ -284,6 +298,7 @@ def stream_copy(cnp.ndarray src, cnp.ndarray dst, int threads):
     cdef const char *s = <const char *>cnp.PyArray_DATA(src)
     cdef char *d = <char *>cnp.PyArray_DATA(dst)
     cdef Py_ssize_t n = cnp.PyArray_NBYTES(src), first, i
+    threads = measured_threads(threads)
     for i in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
         first = n * i // threads
         memcpy(d + first, s + first, n * (i + 1) // threads - first)

@@ -15,7 +15,7 @@ from fastnn.kernels.conv cimport (
     plan_lines, plan_task, tap_offsets, tap_table_bytes,
 )
 from fastnn.kernels.gemm cimport multiply_panel, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, data_or_null, scratch, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_line, fnn_run, fnn_tile_run, fnn_ukernels
 
 cnp.import_array()
@@ -245,7 +245,7 @@ def conv2d_forward(cnp.ndarray x, Scratch filters, b, cnp.ndarray y, desc, bint 
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
     winograd(table_of(x), m, &q, <char *>cnp.PyArray_DATA(x), filters.ptr,
-             NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(y),
+             data_or_null(b), <char *>cnp.PyArray_DATA(y),
              FNN_RELU if relu else 0, threads_of(&q))
 
 
@@ -260,7 +260,7 @@ def conv2d_backward_data(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray dx, desc, b=
     packed = pack_weights(uk, m, &q, <char *>cnp.PyArray_DATA(w), 9, q.filters * 9, w_tap,
                           q.channels * q.filters * 9, nt)
     winograd(uk, m, &q, <char *>cnp.PyArray_DATA(dy), packed.ptr,
-             NULL if b is None else <char *>cnp.PyArray_DATA(b), <char *>cnp.PyArray_DATA(dx), 0, nt)
+             data_or_null(b), <char *>cnp.PyArray_DATA(dx), 0, nt)
 
 
 # ---- the gradient of the weights ----
