@@ -2,7 +2,7 @@
 
 Environment:
     FASTNN_NO_OPENMP=1   build without OpenMP (kernels run serially)
-    FASTNN_DEBUG=1       bounds checks in Cython, assertions in C, -Og -g
+    FASTNN_DEBUG=1       bounds checks in Cython, -Og -g (for C: FASTNN_SANITIZE)
     FASTNN_SANITIZE=...  passed to -fsanitize= of compiler and linker, e.g. address,undefined
 """
 

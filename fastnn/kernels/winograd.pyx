@@ -2,9 +2,10 @@
 
 A tile of m x m results needs (m+2)^2 products instead of 9 m^2: 4/9 of them for m = 2, 1/4 for m = 4. Tiles are a
 correlation with stride m and (m+2)^2 taps, so the slab of `conv` serves them as it is: columns sorted by residue
-modulo m make equal elements of neighbouring tiles neighbours. A task transforms its tiles, channel by channel, into
-panels, multiplies them with the transformed filters, one product for each of the (m+2)^2 positions, and transforms
-back into the result.
+modulo m make equal elements of neighbouring tiles neighbours. (A row of tiles must be one line of the plan, at most
+conv.MAX_SEGMENT tiles: `ops.conv.winograd_declines` sees to it.) A task transforms its tiles, channel by channel,
+into panels, multiplies them with the transformed filters, one product for each of the (m+2)^2 positions, and
+transforms back into the result.
 """
 
 cimport numpy as cnp

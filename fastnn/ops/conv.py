@@ -61,7 +61,7 @@ def winograd_declines(desc, dtype):
     if (desc.r, desc.s) != (3, 3) or desc.stride != (1, 1) or desc.dilation != (1, 1):
         kernel = f"a {desc.r} x {desc.s} kernel with stride {desc.stride} and dilation {desc.dilation}"
         return f"it is for 3 x 3 kernels with stride and dilation 1, not for {kernel}"
-    if max(desc.w, desc.ow) > 2048:
+    if max(desc.w, desc.ow) > 2048:  # kernels/winograd.pyx takes at most 1024 tiles of 2 pixels in a row
         return f"the image is {desc.w} pixels wide, more than 2048"
     return None
 
