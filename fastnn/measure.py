@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import repeat
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,8 +60,9 @@ def warm_up(call: Callable[[], Any], seconds: float) -> float:
 def interleave(entries: Mapping[str, Entry], effort: Effort = THOROUGH, settle: float = 0.0) -> dict[str, float]:
     """Median seconds per call of each entry, timed in turn: A B C, A B C, …, so that a drift of the machine hits all.
 
-    Before each timing the entry is called untimed, at least once and for `settle` seconds: the worker threads of
-    another OpenMP runtime spin for some milliseconds after their last call, and would be timed as a slow machine.
+    Before each timing nothing runs for `settle` seconds, and then the entry untimed for as long, at least once: the
+    worker threads of another runtime (OpenMP's, a BLAS library's) spin for some milliseconds after their last call,
+    and would be timed as a slow machine.
     """
     times: dict[str, list[float]] = {name: [] for name in entries}
     spent = dict.fromkeys(entries, 0.0)
@@ -71,6 +72,7 @@ def interleave(entries: Mapping[str, Entry], effort: Effort = THOROUGH, settle: 
                 continue
             start = perf_counter()
             with entry.context():
+                sleep(settle)
                 once = warm_up(entry.call, settle)
                 if once > effort.budget:  # too slow to call twice
                     times[name].append(once)

@@ -19,8 +19,9 @@ from fastnn.verify import agree, why_not
 
 # Each thread's arrays must leave its own L2, or a copy of them would not measure what lies behind.
 SMALLEST_COPY = 8 << 20
-# GNU OpenMP's threads spin for some milliseconds before they sleep.
-SETTLE = 0.01
+# GNU OpenMP's threads spin for some milliseconds before they sleep, those of OpenBLAS for about
+# twenty, and the system takes some more to give every thread a core of its own again.
+SETTLE = 0.05
 
 
 @dataclass
@@ -153,7 +154,7 @@ def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, pee
             make = partial(peer.entry, spec, direction, copies(arrays), case.options, dy)
             admit(name, make, peer.arrays)
 
-    settle = SETTLE if threads > 1 and len(entries) > 2 else 0.0
+    settle = SETTLE if threads > 1 else 0.0
     times = interleave(entries, effort, settle)
     others = {name: seconds for name, seconds in times.items() if name not in ours.values()}
     work = ((spec.backward_work if direction == "backward" else None) or spec.work)(case, dtype.itemsize)
