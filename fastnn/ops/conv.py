@@ -157,6 +157,8 @@ def prepare_conv2d(w):
 
 
 class Conv2dCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Conv2dDesc
     x: np.ndarray
     w: np.ndarray
@@ -231,6 +233,8 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
 
 
 class ConvTranspose2dCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Conv2dDesc
     """Of the convolution that this one is the transpose of."""
     x: np.ndarray

@@ -22,6 +22,8 @@ def product(a, b):
 
 
 class MatmulCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     a: np.ndarray
     b: np.ndarray
 
@@ -45,6 +47,8 @@ def matmul_backward(dy, ctx, needs=(True, True)):
 
 
 class LinearCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
     w: np.ndarray
     bias: bool

@@ -26,6 +26,8 @@ def gradient_of_loss(dy, op, shape, like):
 
 
 class CrossEntropyCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
     target: np.ndarray
     max: np.ndarray
@@ -93,6 +95,8 @@ def cross_entropy_backward(dy, ctx):
 
 
 class MseLossCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
     target: np.ndarray
     divisor: float

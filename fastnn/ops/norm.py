@@ -12,6 +12,8 @@ __all__ = ["batch_norm_backward", "batch_norm_forward"]
 
 
 class BatchNormCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: BatchNormDesc
     x: np.ndarray
     weight: np.ndarray | None

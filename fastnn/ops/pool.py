@@ -17,6 +17,8 @@ LAYOUT = "(N, C, H, W)"
 
 
 class SelectCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Pool2dDesc
     where: np.ndarray
     """Where in its plane every output was found, as integers of the width of an element."""
@@ -25,6 +27,8 @@ class SelectCtx(NamedTuple):
 
 
 class AverageCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Pool2dDesc
     divisor: int
     include_pad: bool
@@ -32,6 +36,8 @@ class AverageCtx(NamedTuple):
 
 
 class SubsampleCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Subsample2dDesc
     like: np.ndarray
 

@@ -13,6 +13,8 @@ __all__ = ["lstm_backward", "lstm_forward", "lstm_step_backward", "lstm_step_for
 
 
 class LstmCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: LstmDesc
     x: np.ndarray
     w_ih: np.ndarray

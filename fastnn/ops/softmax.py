@@ -12,6 +12,8 @@ __all__ = ["log_softmax_backward", "log_softmax_forward", "softmax_backward", "s
 
 
 class SoftmaxCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     y: np.ndarray
     layout: tuple[int, int, int]
     """x as (outer, n, inner) with the axis in the middle."""

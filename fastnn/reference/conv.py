@@ -14,6 +14,8 @@ __all__ = [
 
 
 class Conv2dCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Conv2dDesc
     x_shape: tuple
     w: np.ndarray
@@ -85,6 +87,8 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
 
 
 class ConvTranspose2dCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Conv2dDesc
     x: np.ndarray
     w: np.ndarray

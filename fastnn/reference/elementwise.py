@@ -15,10 +15,14 @@ __all__ = [
 
 
 class InputCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
 
 
 class OutputCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     y: np.ndarray
 
 

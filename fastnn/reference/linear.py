@@ -8,6 +8,8 @@ __all__ = ["linear_backward", "linear_forward", "matmul_backward", "matmul_forwa
 
 
 class MatmulCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     a: np.ndarray
     b: np.ndarray
 
@@ -23,6 +25,8 @@ def matmul_backward(dy, ctx, needs=(True, True)):
 
 
 class LinearCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
     w: np.ndarray
     bias: bool

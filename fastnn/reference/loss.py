@@ -19,6 +19,8 @@ def reduce(loss, reduction, count):
 
 
 class CrossEntropyCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     log_p: np.ndarray
     q: np.ndarray
     counts: np.ndarray
@@ -47,6 +49,8 @@ def cross_entropy_backward(dy, ctx):
 
 
 class MseLossCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
     target: np.ndarray
     reduction: str

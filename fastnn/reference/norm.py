@@ -8,6 +8,8 @@ __all__ = ["batch_norm_backward", "batch_norm_forward"]
 
 
 class BatchNormCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x_hat: np.ndarray
     std: np.ndarray
     weight: np.ndarray | None

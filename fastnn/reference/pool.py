@@ -14,11 +14,15 @@ __all__ = [
 
 
 class SelectCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Pool2dDesc
     indices: np.ndarray
 
 
 class AverageCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Pool2dDesc
     divisor: np.ndarray
 
@@ -105,6 +109,8 @@ def avg_pool2d_backward(dy, ctx):
 
 
 class SubsampleCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     desc: Subsample2dDesc
 
 

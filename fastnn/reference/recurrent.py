@@ -14,6 +14,8 @@ def sigmoid(x):
 
 
 class LstmStepCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     x: np.ndarray
     w_ih: np.ndarray
     w_hh: np.ndarray
@@ -61,6 +63,8 @@ def lstm_step_backward(dy, ctx, needs=(True,) * 7):
 
 
 class LstmCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     steps: list[LstmStepCtx]
     present: tuple[bool, ...]
 

@@ -8,6 +8,8 @@ __all__ = ["log_softmax_backward", "log_softmax_forward", "softmax_backward", "s
 
 
 class SoftmaxCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
     y: np.ndarray
     axis: int
 
