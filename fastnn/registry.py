@@ -104,6 +104,8 @@ class OpSpec:
     """(case, dtype, rng, kind) -> the array arguments, where drawing all independently will not do."""
     peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Package name -> f(package, **arrays, **options) that computes the same in it, on its own arrays."""
+    prepares: str | None = None
+    """The array argument that ops.prepare_{name} packs or transforms once for many calls, where there is that."""
 
     def inputs(self, case, dtype=np.float32, seed=0, kind="normal"):
         """The array arguments of a case; the same seed gives the same values in every dtype."""

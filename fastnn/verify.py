@@ -136,12 +136,12 @@ def tolerance(spec: OpSpec, case: Case, dtype, want, magnitude=None, exact=False
     return slack * depth * (float(info.eps) * largest + float(info.smallest_subnormal))
 
 
-def compare_all(spec, case, dtype, names, got, want, magnitudes=None, exact=False, algo=None) -> Verdict:
-    """The worst of all outputs `names`, each within its tolerance and of the right dtype. algo: what computed them."""
+def compare_all(spec, case, dtype, names, got, want, magnitudes, exact, algos) -> Verdict:
+    """The worst of all outputs `names`, each within its tolerance and of the right dtype. algos: what computed them."""
     if len(got) != len(want):
         return failure(f"{len(got)} results, expected {len(want)}")
     verdicts = []
-    for i, (name, g, w) in enumerate(zip(names, got, want, strict=True)):
+    for i, (name, g, w, algo) in enumerate(zip(names, got, want, algos, strict=True)):
         if g is not None and g.dtype.kind == "f" and g.dtype != dtype:
             verdicts.append(failure(f"{name}: got dtype {g.dtype}, expected {dtype}"))
             continue
@@ -168,9 +168,10 @@ def with_algo(algo):
     return {} if algo is None else {"algo": algo}
 
 
-def algo_of(ctx):
-    """The algorithm that ran, of an operator that has several."""
-    return getattr(ctx, "algo", None)
+def algo_of(ctx, gradient=None):
+    """The algorithm of an operator that has several: what ran forward, or is to compute the gradient of an argument."""
+    name = getattr(ctx, "algo", None)
+    return name if gradient is None else getattr(ctx, "gradient_algos", {}).get(gradient, name)
 
 
 def why_not(spec: OpSpec, case: Case, dtype=np.float32, algo: str | None = None) -> str | None:
@@ -246,8 +247,8 @@ class Problem:
         arrays = self.arguments()
         with runtime.poisoned_memory():
             got, ctx = spec.forward(ops, arrays, case.options, **with_algo(algo))
-        ran, got = algo_of(ctx), as_tuple(got)
-        verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact, ran)]
+        got, algos = as_tuple(got), [algo_of(ctx)] * len(want)
+        verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact, algos)]
         for name, x in arrays.items():
             if isinstance(x, np.ndarray):
                 untouched = np.array_equal(self.arrays[name], after[name], equal_nan=x.dtype.kind == "f")
@@ -262,8 +263,8 @@ class Problem:
         with runtime.poisoned_memory():
             _, ctx = spec.forward(ops, self.arguments(), case.options, **with_algo(algo))
             got = list(spec.backward(ops, self.dy, ctx).values())
-        names = [f"d{name}" for name in spec.grads]
-        return compare_all(spec, case, dtype, names, got, want, self.gradient_magnitudes, self.exact, algo_of(ctx))
+        names, algos = [f"d{name}" for name in spec.grads], [algo_of(ctx, name) for name in spec.grads]
+        return compare_all(spec, case, dtype, names, got, want, self.gradient_magnitudes, self.exact, algos)
 
 
 def verify_forward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import product
 from math import exp, log
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from fastnn import __version__
 from fastnn.cli.contest import SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
 from fastnn.cli.peers import PEERS, installed
 from fastnn.cli.select import DTYPES, add_filter, comma_list, selected, thread_counts
-from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, si, width
+from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, fit, si, width
 from fastnn.config import config, cpu_model
 from fastnn.kernels import runtime
 from fastnn.measure import COPY_BYTES, THOROUGH, Effort
@@ -27,18 +29,33 @@ from fastnn.verify import forced
 QUICK = Effort(rounds=3, least=0.002, budget=0.1)
 
 
-def read_shapes(path):
-    """[(spec, (cases))] of a shapes file: JSON, a list of {"op", "shapes", and optionally "options", "label"}."""
-    found: dict[str, list[Case]] = {}
+def read_shapes(path) -> list[tuple[str, Case]]:
+    """[(operator, case)] of a shapes file: JSON, a list of {"op", "shapes", and optionally "options", "label"}."""
+    found = []
     for item in json.loads(Path(path).read_text(encoding="utf-8")):
         if item["op"] not in specs():
-            raise ValueError(f"{path}: unknown operator {item['op']!r}")
+            raise ValueError(f"unknown operator {item['op']!r}")
         shapes = {name: None if shape is None else tuple(shape) for name, shape in item["shapes"].items()}
-        found.setdefault(item["op"], []).append(Case(shapes, item.get("options", {}), item.get("label", "")))
+        found.append((item["op"], Case(shapes, item.get("options", {}), item.get("label", ""))))
     return found
 
 
+def cases_of_files(paths, parser) -> dict[str, list[Case]]:
+    """{operator: cases} of shapes files; a usage error if a file is wrong, or if two cases have the same name."""
+    found: dict[str, dict[str, Case]] = {}
+    for path in paths:
+        try:
+            items = read_shapes(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            parser.error(f"--shapes {path}: {type(e).__name__}: {e}")
+        for op, case in items:
+            if found.setdefault(op, {}).setdefault(str(case), case) is not case:
+                parser.error(f"--shapes {path}: there is another {op} {case}")
+    return {op: list(cases.values()) for op, cases in found.items()}
+
+
 def add_parser(commands) -> None:
+    """Add the command `bench` and its options."""
     parser = commands.add_parser(
         "bench",
         help="every kernel against the NumPy reference and installed peers",
@@ -54,7 +71,9 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--peers", type=comma_list, metavar="NAME,NAME", help=f"of {', '.join(PEERS)}; none (default: all installed)"
     )
-    parser.add_argument("--shapes", metavar="FILE", help='JSON list of {"op", "shapes", "options", "label"} to time')
+    parser.add_argument(
+        "--shapes", nargs="+", metavar="FILE", help='JSON lists of {"op", "shapes", "options", "label"} to time'
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter timings")
     parser.add_argument("--json", metavar="FILE", help="write machine, limits and all rows")
     parser.add_argument("--plot", metavar="FILE", help="write a bar chart of the ratios (needs matplotlib)")
@@ -77,13 +96,18 @@ def load_average():
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+def preparing_of(peers):
+    """Names of the peers that prepare weights before they are timed."""
+    return [name for name, peer in peers.items() if peer.prepared]
+
+
 def header(args, load, effort, peers, threads):
     """Lines that say what is measured, and how."""
     yield f"fastnn {__version__}, {runtime.get_isa()}, {args.dtype}, {runtime.COMPILER}; {cpu_model()}"
     blas = "on as many threads" if find_spec("threadpoolctl") else "on all threads (threadpoolctl is not installed)"
-    yield f"numpy {np.__version__}: the reference in {args.dtype}, its BLAS {blas}" + "".join(
-        f"; {name} {peer.version}" for name, peer in peers.items()
-    )
+    yield f"numpy {np.__version__}: the reference in {args.dtype}, its BLAS {blas}"
+    if peers:
+        yield f"peers: {', '.join(f'{name} {peer.version}' for name, peer in peers.items())}"
     for n in threads:
         peak = arithmetic_limit(n, runtime.get_isa(), DTYPES[args.dtype])
         yield (
@@ -95,9 +119,24 @@ def header(args, load, effort, peers, threads):
     yield f"times: medians of {effort.rounds} interleaved rounds; ratios: their time / fastnn's, above 1 is faster"
     yield "share: of the nearer limit, arithmetic or the copy of as many bytes as the call must move;"
     yield f"       of at least {SMALLEST_COPY >> 20} MiB; what a core's own cache serves can exceed 100 %"
+    if preparing := preparing_of(peers):
+        yield f"{', '.join(preparing)}: forward in float32, weights packed or transformed before they are timed:"
+        names = ", ".join(spec.name for spec in specs().values() if spec.prepares)
+        yield f'       rows "prepared" ({names}) compare with fastnn on prepared weights, others with its whole call'
     if args.backward:
         for peer in peers.values():
-            yield f"backward: {peer.backward_means}"
+            if peer.backward_means:
+                yield f"backward: {peer.backward_means}"
+
+
+def title(op, direction, prepared=False):
+    """The operator, with its direction unless that is forward, and whether its weights were prepared."""
+    return op + (f" {direction}" if direction != "forward" else "") + " prepared" * prepared
+
+
+def variant(row: Row):
+    """The case, with the algorithm if it was named."""
+    return row.case if row.algo == "auto" else f"{row.case} algo={row.algo}"
 
 
 def ratio_cell(ratio):
@@ -107,11 +146,13 @@ def ratio_cell(ratio):
     return Cell(text, "green" if ratio >= 1 else "red")
 
 
-def table_of(problems, others):
+def table_of(problems, others, preparing):
     """The table's layout: wide enough for the names, the case taking what is left of the line."""
+    titles = [title(spec.name, direction) for spec, direction, *_ in problems]
+    if preparing:
+        titles += [title(spec.name, direction, True) for spec, direction, *_ in problems if spec.prepares]
     columns = [
-        Column("op", max(len(spec.name) for spec, *_ in problems)),
-        Column("direction", 9),
+        Column("op", max(map(len, titles))),
         Column("", 0),
         Column("thr", 3, True),
         Column("time", 9, True),
@@ -120,7 +161,7 @@ def table_of(problems, others):
         *(Column(f"×{name}", 6, True) for name in others),
     ]
     rest = sum(max(column.width, len(column.title)) + 2 for column in columns)
-    columns[2] = Column("case", max(20, width() - rest))
+    columns[1] = Column("case", max(24, width() - rest))
     return Table(columns)
 
 
@@ -128,21 +169,40 @@ def cells_of(row: Row, others):
     """A row of that table."""
     arithmetic = row.limit == "arithmetic"
     rate = si((row.flops if arithmetic else row.bytes) / row.seconds, "FLOP/s" if arithmetic else "B/s")
-    case = row.case if row.algo == "auto" else f"{row.case} algo={row.algo}"
-    facts = [row.op, row.direction, case, str(row.threads), si(row.seconds, "s"), rate, f"{row.share:.0%}"]
+    op = title(row.op, row.direction, row.prepared)
+    facts = [op, variant(row), str(row.threads), si(row.seconds, "s"), rate, f"{row.share:.0%}"]
     return [*facts, *(ratio_cell(row.ratio(name)) for name in others)]
 
 
+BEST = "best peer"
+
+
+def ratios_by_case(rows: list[Row], others):
+    """{name: {case: ratio}} of each competitor, and of the best peer in each case if there are several."""
+    ratios: dict[str, dict[str, float]] = {name: {} for name in others}
+    for row in rows:
+        for name in row.others:
+            ratios[name][f"{row.op} {row.case}"] = row.others[name] / row.seconds
+    peers = [ratios[name] for name in others if name != "numpy" and ratios[name]]
+    if len(peers) > 1:
+        cases = dict.fromkeys(case for peer in peers for case in peer)
+        ratios[BEST] = {case: min(peer[case] for peer in peers if case in peer) for case in cases}
+    return {name: cases for name, cases in ratios.items() if cases}
+
+
 def geometric_means(rows: list[Row], others):
-    """Lines with the mean ratios of the automatic choice, by direction and threads."""
+    """Lines with the mean ratios of the automatic choice, and the smallest, by direction and threads."""
     for direction, n in dict.fromkeys((row.direction, row.threads) for row in rows):
         group = [row for row in rows if (row.direction, row.threads, row.algo) == (direction, n, "auto")]
-        means = []
-        for name in others:
-            logs = [log(row.others[name] / row.seconds) for row in group if name in row.others]
-            if logs:
-                means.append(f"×{name} {exp(sum(logs) / len(logs)):.2f} ({len(logs)} cases)")
-        yield f"geometric mean, {direction}, {n} thread{'s' * (n > 1)}: {', '.join(means)}"
+        yield f"geometric mean, {direction}, {n} thread{'s' * (n > 1)}:"
+        for name, ratios in ratios_by_case(group, others).items():
+            mean = exp(sum(map(log, ratios.values())) / len(ratios))
+            below = sum(ratio < 1 for ratio in ratios.values())
+            worst, smallest = min(ratios.items(), key=itemgetter(1))
+            line = (
+                f"  ×{name:<11} {mean:6.2f} of {len(ratios)} case{'s' * (len(ratios) > 1)}, {below or 'none'} below 1; "
+            )
+            yield fit(f"{line}smallest {smallest:.2f}: {worst}", width())
 
 
 def write_json(path, load, effort, peers, rows: list[Row], complaints, threads, args):
@@ -178,8 +238,7 @@ def write_plot(path, rows: list[Row], others):
         present = [(place, row) for place, row in enumerate(rows) if name in row.others]
         axes.barh([place + i * height for place, _ in present], [row.ratio(name) or 0 for _, row in present], height,
                   label=f"against {name}")  # fmt: skip
-    labels = [" ".join(filter(None, (row.op, row.direction, row.case, "" if row.algo == "auto" else row.algo,
-                                     f"{row.threads} thr"))) for row in rows]  # fmt: skip
+    labels = [f"{title(row.op, row.direction, row.prepared)} {variant(row)} {row.threads} thr" for row in rows]
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(rows))], labels, fontsize=7)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
@@ -192,13 +251,11 @@ def write_plot(path, rows: list[Row], others):
 
 
 def run(args, parser) -> int:
+    """The command; returns the exit status."""
     chosen = selected(args, parser)
-    cases = {spec.name: spec.bench for spec in chosen}
+    cases: Mapping[str, Sequence[Case]] = {spec.name: spec.bench for spec in chosen}
     if args.shapes:
-        try:
-            cases = read_shapes(args.shapes)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-            parser.error(f"--shapes {args.shapes}: {type(e).__name__}: {e}")
+        cases = cases_of_files(args.shapes, parser)
     directions = ("forward", "backward") if args.backward else ("forward",)
     threads = args.threads or sorted({1, get_num_threads()})
     problems = [
@@ -224,7 +281,7 @@ def run(args, parser) -> int:
         progress.done = 0
         for line in header(args, load, effort, peers, threads):
             progress.print(line)
-        table = table_of(problems, others)
+        table = table_of(problems, others, preparing_of(peers))
         progress.print(f"\n{table.heading()}")
         for spec, direction, n, case in problems:
             progress.step(f"{spec.name} {direction} {case}")

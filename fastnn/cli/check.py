@@ -22,6 +22,7 @@ class Tally(NamedTuple):
     what: str = ""
 
     def add(self, verdict: Verdict, what: str) -> Tally:
+        """This tally and one more run of `what`."""
         new = (not verdict.ok, verdict.bound_ratio, verdict.max_error)
         old = (not self.verdict.ok, self.verdict.bound_ratio, self.verdict.max_error)
         worse = new > old or not self.runs
@@ -64,6 +65,7 @@ def check_op(spec: OpSpec, isas) -> dict[tuple[str, str], Tally]:
 
 
 def add_parser(commands) -> None:
+    """Add the command `check` and its options."""
     parser = commands.add_parser(
         "check",
         help="every kernel against the NumPy reference",
@@ -76,6 +78,7 @@ def add_parser(commands) -> None:
 
 
 def run(args, parser) -> int:
+    """The command; returns the exit status."""
     chosen = selected(args, parser)
     isas = args.isa or runtime.supported_isas()
     for isa in isas:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 
 import numpy as np
 
@@ -42,7 +43,9 @@ class Row:
     share: float
     """Time the call would take at that limit / time it takes."""
     others: dict[str, float] = field(default_factory=dict)
-    """Times of the reference ("numpy") and the peers."""
+    """Times of those that are compared with it: the reference ("numpy") and the peers."""
+    prepared: bool = False
+    """Weights were packed or transformed before, by us and by the others."""
 
     def ratio(self, other: str) -> float | None:
         """How many times faster fastnn is; None if the other does not take part."""
@@ -94,6 +97,17 @@ def copies(arrays):
     return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
 
 
+def with_prepared(spec, arrays):
+    """The arrays with ops' prepared form in place of the argument that the operator prepares."""
+    prepare = getattr(ops, f"prepare_{spec.name}")
+    return {**arrays, spec.prepares: prepare(arrays[spec.prepares])}
+
+
+def our_entry(spec, direction, arrays, options, dy, prepared):
+    """The compiled kernels as a competitor."""
+    return Entry(call_of(ops, spec, direction, with_prepared(spec, arrays) if prepared else arrays, options, dy))
+
+
 def call_of(module, spec, direction, arrays, options, dy):
     """A call without arguments of `module`'s forward, or of its backward on a kept ctx."""
     forward = partial(getattr(module, f"{spec.name}_forward"), **copies(arrays), **options)
@@ -120,7 +134,9 @@ def disagreement(got, want):
 def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, peers, effort):
     """(rows, problems): verify, then time, one case; a row for each algorithm that applies, first the automatic one.
 
-    A competitor whose results disagree with the reference is not timed but named in `problems`.
+    Where a peer prepares weights before it is timed, and the operator can do so too, a second row has the time with
+    prepared weights, and the ratios to such peers. A competitor whose results disagree with the reference is not
+    timed but named in `problems`.
     """
     arrays = spec.inputs(case, dtype)
     dy = None
@@ -134,6 +150,8 @@ def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, pee
         """Let a competitor take part if its results agree."""
         try:
             entry = make()
+            if entry is None:
+                return
             with entry.context():
                 wrong = disagreement(results(entry.call()), want)
         except Exception as e:
@@ -143,26 +161,32 @@ def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, pee
         else:
             entries[name] = entry
 
-    ours = {"auto": "fastnn"}
-    ours |= {algo: f"algo={algo}" for algo in algos if why_not(spec, case, dtype, algo) is None}
-    for algo, name in ours.items():
-        options = dict(case.options) if algo == "auto" else {**case.options, "algo": algo}
-        call = partial(call_of, ops, spec, direction, arrays, options, dy)
-        admit(name, lambda call=call: Entry(call()), partial(results_of, direction))
     for name, peer in peers.items():
-        if name in spec.peers:
-            make = partial(peer.entry, spec, direction, copies(arrays), case.options, dy)
-            admit(name, make, peer.arrays)
+        admit(name, partial(peer.entry, spec, direction, copies(arrays), case.options, dy), peer.arrays)
+    can_prepare = direction == "forward" and spec.prepares is not None
+    others: dict[bool, list[str]] = {False: [], True: []}
+    for name in entries:
+        others[can_prepare and name in peers and peers[name].prepared].append(name)
+
+    ours = {}
+    applying = [algo for algo in algos if why_not(spec, case, dtype, algo) is None]
+    for prepared, algo in product(others, ("auto", *applying)):
+        if not others[prepared]:
+            continue
+        name = ("fastnn" if algo == "auto" else f"algo={algo}") + " prepared" * prepared
+        ours[name] = algo, prepared
+        options = dict(case.options) if algo == "auto" else {**case.options, "algo": algo}
+        make = partial(our_entry, spec, direction, arrays, options, dy, prepared)
+        admit(name, make, partial(results_of, direction))
 
     settle = SETTLE if threads > 1 else 0.0
     times = interleave(entries, effort, settle)
-    others = {name: seconds for name, seconds in times.items() if name not in ours.values()}
     work = ((spec.backward_work if direction == "backward" else None) or spec.work)(case, dtype.itemsize)
     limit, seconds = nearer_limit(work, threads, dtype)
     rows = [
         Row(spec.name, direction, str(case), algo, dtype.name, threads, times[name], work.flops, work.bytes, limit,
-            seconds / times[name], others)
-        for algo, name in ours.items()
+            seconds / times[name], {other: times[other] for other in others[prepared]}, prepared)
+        for name, (algo, prepared) in ours.items()
         if name in times
     ]  # fmt: skip
     return rows, problems

@@ -1,9 +1,13 @@
 """Other libraries to measure against, imported only when they are used.
 
-A peer is a class with `version`; `backward_means`, which says what its backward times; `threads(n)`, a context that
-limits it to n threads; `entry`, which turns arrays into the library's own and gives the call to time of the function
-that the spec holds for it; and `arrays`, which turns results back. A further library is a class here, its name in
-PEERS, and a function under that name in the specs' `peers`.
+A peer is a class with `needs`, the packages it imports; `version`; `backward_means`, which says what its backward
+times, empty if it has none; `prepared`, whether it packs or transforms weights before it is timed; `threads(n)`, a
+context that limits it to n threads, within which `entry` turns arrays into the library's own and gives the call to
+time, or None for what the library does not have; and `arrays`, which turns results back.
+
+A further library is a class and its name in PEERS. What it computes for an operator is a function under its name in
+the specs' `peers`, or, for engines that run models, a function that describes a model of that one operator
+(`fastnn.cli.engines`).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from fastnn.cli.engines import Engine, Ncnn, OnnxRuntime, OpenVino
 from fastnn.measure import Entry
 from fastnn.registry import as_tuple
 
@@ -20,6 +25,8 @@ from fastnn.registry import as_tuple
 class Torch:
     """PyTorch: forward under inference_mode, backward as autograd.grad on a kept graph."""
 
+    needs = ("torch",)
+    prepared = False
     backward_means = "torch.autograd.grad on a kept graph, with its bookkeeping"
 
     def __init__(self):
@@ -46,8 +53,11 @@ class Torch:
         }
 
     def entry(self, spec, direction, arrays, options, dy):
-        """The forward pass, or the backward pass at gradients dy, ready to time."""
-        tensors, f = self.tensors(arrays, spec.grads if direction == "backward" else ()), spec.peers["torch"]
+        """The forward pass, or the backward pass at gradients dy, ready to time; None if the spec has no function."""
+        f = spec.peers.get("torch")
+        if f is None:
+            return None
+        tensors = self.tensors(arrays, spec.grads if direction == "backward" else ())
         if direction == "forward":
             return Entry(lambda: f(self.torch, **tensors, **options), self.torch.inference_mode)
         outputs = as_tuple(f(self.torch, **tensors, **options))[: spec.outputs]
@@ -60,9 +70,11 @@ class Torch:
         return tuple(y.detach().numpy() for y in as_tuple(results))
 
 
-PEERS = {"torch": Torch}
+PEERS: dict[str, type[Torch] | type[Engine]] = {
+    "torch": Torch, "onnxruntime": OnnxRuntime, "openvino": OpenVino, "ncnn": Ncnn,
+}  # fmt: skip
 
 
 def installed() -> list[str]:
     """Names of the peers that can be imported here."""
-    return [name for name in PEERS if find_spec(name) is not None]
+    return [name for name, peer in PEERS.items() if all(find_spec(package) for package in peer.needs)]
