@@ -6,6 +6,7 @@ Environment:
     FASTNN_SANITIZE=...  passed to -fsanitize= of compiler and linker, e.g. address,undefined
 """
 
+import json
 import os
 import platform
 import subprocess
@@ -28,9 +29,9 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 # Instruction sets in order of preference at run time: name -> compiler flags.
 ISA_FLAGS = {"baseline": []}
 if X86_64:
-    ISA_FLAGS["avx2"] = ["-DFNN_BUILD_AVX2", "-mavx2", "-mfma"]
+    ISA_FLAGS["avx2"] = ["-DFNN_BUILD_AVX2", "-mavx2", "-mfma", "-mprfchw"]
     ISA_FLAGS["avx512"] = ["-DFNN_BUILD_AVX512", "-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq",
-                           "-mavx512vl", "-mprefer-vector-width=512"]  # fmt: skip
+                           "-mavx512vl", "-mprfchw", "-mprefer-vector-width=512"]  # fmt: skip
 
 # Contraction to fused multiply-adds is the one liberty taken with floating point. No -ffast-math: it also flips the
 # FTZ/DAZ bits of every process that loads the library.
@@ -62,6 +63,23 @@ OPENMP_CANDIDATES = [
 ]
 
 
+# What the built modules depend on besides their sources, and where it is noted: {path of fastnn.kernels.runtime: it}.
+SETTINGS = repr([COMMON, LINK, NO_OPENMP, *map(os.environ.get, ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED"))])
+RECORD = ROOT / "build" / "settings.json"
+
+
+def read_record():
+    try:
+        return json.loads(RECORD.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_record(record):
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
 class BuildExt(build_ext):
     """build_ext that compiles csrc/ once per instruction set into folders of their own and links the objects in.
 
@@ -78,9 +96,15 @@ class BuildExt(build_ext):
             ext.extra_compile_args += compile_flags
             ext.extra_link_args += link_flags
         runtime = next(ext for ext in self.extensions if ext.name == "fastnn.kernels.runtime")
+        target = os.path.relpath(self.get_ext_fullpath(runtime.name), ROOT)
+        record = read_record()
+        # Unknown while it is being built: should that be interrupted, some modules are new and some old.
+        self.force = self.force or record.pop(target, None) != SETTINGS
+        write_record(record)
         if self.force or self.is_stale(runtime):
             runtime.extra_objects += self.compile_csrc()
         super().build_extensions()
+        write_record({**read_record(), target: SETTINGS})
 
     def is_stale(self, ext):
         target = Path(self.get_ext_fullpath(ext.name))
@@ -138,7 +162,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         nthreads=0 if DEBUG else os.cpu_count(),
-        build_dir="build/cython",
+        build_dir="build/cython-debug" if DEBUG else "build/cython",  # the directives differ
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

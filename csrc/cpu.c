@@ -1,5 +1,9 @@
 #include "cpu.h"
 
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
 
@@ -39,3 +43,12 @@ static int highest_level(void) { return FNN_BASELINE; }
 #endif
 
 int fnn_cpu_supports(int isa) { return isa >= FNN_BASELINE && isa <= highest_level(); }
+
+long fnn_cache_bytes(void)
+{
+    long n = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    n = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return n > 0 ? n : 1L << 20;
+}

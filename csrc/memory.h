@@ -3,7 +3,17 @@
 #ifndef FNN_MEMORY_H
 #define FNN_MEMORY_H
 
+#include <stddef.h>
 #include <stdlib.h>
+
+/* now += change, peak = the most that now has been; from any thread. */
+static inline void fnn_count(ptrdiff_t *now, ptrdiff_t *peak, ptrdiff_t change)
+{
+    const ptrdiff_t n = __atomic_add_fetch(now, change, __ATOMIC_RELAXED);
+    ptrdiff_t most = __atomic_load_n(peak, __ATOMIC_RELAXED);
+    while (n > most && !__atomic_compare_exchange_n(peak, &most, n, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+}
 
 #if defined(_WIN32)
 #include <malloc.h>

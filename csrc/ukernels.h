@@ -21,13 +21,30 @@ typedef struct {
     ptrdiff_t start, length;
 } fnn_run;
 
+/* A row of result pixels: where the source of its first pixel, tap 0, lies; how many; where the first one goes. */
+typedef struct {
+    ptrdiff_t start, length, y;
+} fnn_line;
+
 /* ---- gemm.c ---- */
+
+/* A panel of B where it lies: row p is the runs at src + off[p], one after the other, and zeros up to nr. */
+typedef struct {
+    const ptrdiff_t *off;
+    const void *src; /* of this panel, which the tile is to pack; NULL: it is packed */
+    ptrdiff_t nruns;
+    const fnn_run *runs;
+    const void *next; /* of the panel after it; rows first <= p < last of it are prefetched. NULL: none */
+    ptrdiff_t first, last;
+} fnn_feed;
+
 typedef struct {
     int mr, nr, vl; /* rows and columns of the register tile; lanes of a vector */
     int itemsize;   /* bytes of an element */
-    /* tile[m]: C[m][n] (+)= A[k][m]^T * B[k][nr], 1 <= m <= mr, n <= nr, + bias[m], ReLU; reads all nr columns of B */
-    void (*tile[15])(ptrdiff_t k, const void *a, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, ptrdiff_t n,
-                     const void *bias, int flags);
+    /* tile[m]: C[m][n] (+)= A[k][m]^T * B[k][nr], 1 <= m <= mr, n <= nr, + bias[m], ReLU; reads all nr columns of B.
+     * feed (may be NULL): where B comes from if it is not at b yet, and what to fetch meanwhile */
+    void (*tile[15])(ptrdiff_t k, const void *a, void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, ptrdiff_t n,
+                     const void *bias, int flags, const fnn_feed *feed);
     /* dst[p][i] = a[i*rs + off[p]], i < m, p < k */
     void (*pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a, ptrdiff_t rs, const ptrdiff_t *off, void *dst);
     /* dst[p][width] = the runs of row p (at src + off[p] + run.start) one after the other, zero-filled; dst needs vl
@@ -37,6 +54,12 @@ typedef struct {
     /* C[m][n] (+)= A[m][k] * B[n][k]^T, + bias[n], ReLU */
     void (*dot)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                 void *c, ptrdiff_t ldc, const void *bias, int flags);
+    /* C[m][n] (+)= A * B, n <= nr: the sum runs over the lines, whose elements of row i of A lie at a + off[i] + start
+     * and whose rows of B follow each other, ldb apart; reads whole vectors of them */
+    void (*outer)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t nlines, const fnn_line *lines, const void *a,
+                  const ptrdiff_t *off, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int flags);
+    /* dst[j][i] = src[i][j] for i < m, j < n */
+    void (*transpose)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row);
     /* measures the arithmetic limit: steps * fma_chain_flops operations */
     double (*fma_chain)(ptrdiff_t steps);
     int fma_chain_flops;
@@ -44,25 +67,39 @@ typedef struct {
 
 /* ---- conv.c ---- */
 
-/* A row of result pixels: where the source of its first pixel, tap 0, lies; how many; where the first one goes. */
 typedef struct {
-    ptrdiff_t start, length, y;
-} fnn_line;
-
-typedef struct {
-    /* dst[t] = src[first + t*step] for t < count, zero outside [0, w) */
-    void (*gather_row)(const void *src, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step, ptrdiff_t count, void *dst);
+    /* for every row, src_row and dst_row apart: dst[t] = src[first + t*step] for t < count, zero outside [0, w) */
+    void (*gather_rows)(ptrdiff_t rows, const void *src, ptrdiff_t src_row, ptrdiff_t w, ptrdiff_t first,
+                        ptrdiff_t step, ptrdiff_t count, void *dst, ptrdiff_t dst_row);
     /* dst[first + t*step] += src[t] for t < count, dropped outside [0, w) */
     void (*scatter_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step);
-    /* dst[t*step] = src[t] for t < count */
-    void (*put_row)(const void *src, ptrdiff_t count, void *dst, ptrdiff_t step);
+    /* for every row: the runs' elements, which follow each other in src, to dst[start], dst[start + step], … */
+    void (*put_rows)(ptrdiff_t rows, const void *src, ptrdiff_t src_row, ptrdiff_t nruns, const fnn_run *runs,
+                     void *dst, ptrdiff_t dst_row, ptrdiff_t step);
     /* y[v] = bias[0] + sum over t < taps of w[t] * src[off[t] + v], v < n, ReLU */
     void (*tap_row)(ptrdiff_t n, const void *src, ptrdiff_t taps, const ptrdiff_t *off, const void *w,
                     const void *bias, int flags, void *y);
-    /* sums[t] += sum over lines and v < length of dy[line.y + v] * src[line.start + off[t] + v], t < taps */
-    void (*tap_sums)(ptrdiff_t nlines, const fnn_line *lines, const void *src, ptrdiff_t taps, const ptrdiff_t *off,
-                     const void *dy, void *sums);
 } fnn_conv_ukernels;
+
+/* ---- depthwise.c ---- */
+enum { FNN_WINDOW_COLUMNS = 16, FNN_WINDOW_TAPS = 64 }; /* most columns and taps of a kernel there */
+
+/* Planes of h x w correlated with a kernel of r x s, giving planes of oh x ow; sx is 1 or 2. */
+typedef struct {
+    ptrdiff_t h, w, oh, ow, r, s, sy, sx, top, left, dy, dx; /* top, left: padding; dy, dx: dilation */
+} fnn_window;
+
+typedef struct {
+    /* rows [u0, u1) of the results of `planes` consecutive channels, + bias, ReLU; zeros: w of them */
+    void (*forward)(const fnn_window *g, ptrdiff_t planes, const void *x, const void *w, const void *zeros,
+                    const void *bias, int flags, ptrdiff_t u0, ptrdiff_t u1, void *y);
+    /* rows [y0, y1) of the input's gradient, + bias; sx = 2 */
+    void (*spread)(const fnn_window *g, ptrdiff_t planes, const void *dy, const void *w, const void *bias,
+                   ptrdiff_t y0, ptrdiff_t y1, void *dx);
+    /* the weights' gradient of one channel */
+    void (*sums)(const fnn_window *g, ptrdiff_t images, const void *x, ptrdiff_t x_image, const void *dy,
+                 ptrdiff_t dy_image, void *dw);
+} fnn_depthwise_ukernels;
 
 /* ---- winograd.c, float32 only ---- */
 
@@ -72,21 +109,22 @@ typedef struct {
 } fnn_tile_run;
 
 typedef struct {
-    /* dst[x*pitch + i] = (G g G^T)[x] of `rows` filters, tap j of filter i at w[i*rs + tap[j]]; m is 2 or 4 */
-    void (*filter)(int m, ptrdiff_t rows, const void *w, ptrdiff_t rs, const ptrdiff_t *tap, void *dst,
+    /* of F(m x m, r x r): (m, r) is (2, 3), (4, 3) or (2, 5) */
+    /* dst[x*pitch + i] = (G g G^T)[x] of `rows` filters, tap j of filter i at w[i*rs + tap[j]] */
+    void (*filter)(int m, int r, ptrdiff_t rows, const void *w, ptrdiff_t rs, const ptrdiff_t *tap, void *dst,
                    ptrdiff_t pitch);
     /* dst[x*pitch + t] = (B^T d B)[x] of the runs' tiles t, at most gemm.nr, element e of a tile at
      * src + run.start + t + off[e]; reads up to vl - 1 tiles behind a run */
-    void (*input)(int m, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst,
+    void (*input)(int m, int r, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs, void *dst,
                   ptrdiff_t pitch);
     /* the pixels A^T M A of up to gemm.nr tiles, M[x] of tile t at src[x*pitch + t], + bias[0], ReLU, run by run */
-    void (*output)(int m, ptrdiff_t tiles, const void *src, ptrdiff_t pitch, const void *bias, int flags,
+    void (*output)(int m, int r, ptrdiff_t tiles, const void *src, ptrdiff_t pitch, const void *bias, int flags,
                    ptrdiff_t nruns, const fnn_tile_run *runs, void *y, ptrdiff_t y_row);
     /* as input, of (A dy A^T)[x] for tiles of m*m elements */
-    void (*output_adjoint)(int m, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
+    void (*output_adjoint)(int m, int r, const void *src, const ptrdiff_t *off, ptrdiff_t nruns, const fnn_run *runs,
                            void *dst, ptrdiff_t pitch);
-    /* dw[c*9 + t] = tap t of G^T M G, M[x] of channel c at src[x*pitch + c], c < count */
-    void (*filter_adjoint)(int m, ptrdiff_t count, const void *src, ptrdiff_t pitch, void *dw);
+    /* dw[c*r*r + t] = tap t of G^T M G, M[x] of channel c at src[x*pitch + c], c < count */
+    void (*filter_adjoint)(int m, int r, ptrdiff_t count, const void *src, ptrdiff_t pitch, void *dw);
 } fnn_winograd_ukernels;
 
 /* ---- elementwise.c: x to y; gradients from dy and the output y to dx ---- */
@@ -192,6 +230,7 @@ typedef struct {
 typedef struct {
     const fnn_gemm_ukernels *gemm;
     const fnn_conv_ukernels *conv;
+    const fnn_depthwise_ukernels *depthwise;
     const fnn_winograd_ukernels *winograd;
     const fnn_elementwise_ukernels *elementwise;
     const fnn_pool_ukernels *pool;

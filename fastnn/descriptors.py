@@ -7,6 +7,7 @@ Descriptors are cached, so that a repeated call pays for its checks once.
 
 from dataclasses import dataclass
 from functools import lru_cache, wraps
+from inspect import signature
 from math import prod
 from numbers import Integral, Real
 
@@ -17,21 +18,36 @@ def hashable(value):
 
 
 def cached(function):
-    """lru_cache for a function of shapes and options, of which lists count as tuples."""
-    lookup = lru_cache(maxsize=1024, typed=True)(function)  # 2.0 is not 2
+    """lru_cache for a function of shapes and options, of which lists count as tuples.
+
+    2.0 is not 2, and (2.0, 2.0) not (2, 2), though they are equal: what holds anything but int itself goes to the
+    function, which knows what it takes. Shapes are those of arrays, and only options are looked into.
+    """
+    parameters = signature(function)
+    first = max(i for i, name in enumerate(parameters.parameters) if name.endswith("_shape")) + 1
+
+    @lru_cache(maxsize=1024, typed=True)  # which compares the types of arguments, but not of the elements of tuples
+    def lookup(*args):
+        return function(*args), [(i, args[i]) for i in range(first, len(args)) if isinstance(args[i], tuple)]
 
     @wraps(function)
     def call(*args, **options):
+        if options:
+            bound = parameters.bind(*args, **options)
+            bound.apply_defaults()
+            args = bound.args
         try:
-            return lookup(*args, **options)
-        except TypeError:  # an unhashable option, or a wrong one
-            args = tuple(map(hashable, args))
-            options = {name: hashable(value) for name, value in options.items()}
-        try:
-            hash((args, *options.values()))
-        except TypeError:  # the function itself says what is wrong with it
-            return function(*args, **options)
-        return lookup(*args, **options)
+            found, tuples = lookup(*args)
+        except TypeError:  # a wrong option, or a list, or else an unhashable one
+            if list in map(type, args):
+                return call(*map(hashable, args))
+            return function(*args)
+        for i, accepted in tuples:
+            if args[i] is not accepted:
+                for element in args[i]:
+                    if type(element) is not int:
+                        return function(*args)
+        return found
 
     return call
 

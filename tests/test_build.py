@@ -38,8 +38,9 @@ def test_no_optimisation_by_pragma():
 
 
 @pytest.fixture
-def extensions(monkeypatch):
-    """What setup.py hands to setuptools, without setuptools and Cython: neither need be installed here."""
+def load_setup(monkeypatch):
+    """Run setup.py without setuptools and Cython: neither need be installed here. load_setup(**environment) ->
+    (its globals, what it hands to setuptools)."""
     found = []
 
     def stub(name, **content):
@@ -48,15 +49,69 @@ def extensions(monkeypatch):
         monkeypatch.setitem(sys.modules, name, module)
 
     def extension(name, sources, **options):
-        return types.SimpleNamespace(name=name, sources=sources, **options)
+        return types.SimpleNamespace(name=name, sources=sources, extra_objects=[], **options)
 
     stub("setuptools", Extension=extension, setup=lambda ext_modules, **_: found.extend(ext_modules))
     stub("setuptools.command")
-    stub("setuptools.command.build_ext", build_ext=object)
+    stub("setuptools.command.build_ext", build_ext=type("build_ext", (), {"build_extensions": lambda self: None}))
     stub("Cython")
     stub("Cython.Build", cythonize=lambda extensions, **_: extensions)
-    runpy.run_path(str(ROOT / "setup.py"))
-    return found
+
+    def load(**environment):
+        found.clear()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(ROOT / "setup.py")), list(found)
+
+    return load
+
+
+@pytest.fixture
+def extensions(load_setup):
+    return load_setup()[1]
+
+
+def test_other_settings_rebuild(load_setup, tmp_path, monkeypatch):
+    """A module that was built with other flags is not taken for up to date because its sources are older."""
+    target = tmp_path / "runtime.so"
+
+    def build(fails=False, **environment):
+        """Whether a build compiles everything."""
+        names, extensions = load_setup(**environment)
+        vars_of = names["BuildExt"].build_extensions.__globals__
+        vars_of["RECORD"] = tmp_path / "build" / "settings.json"
+        builder = names["BuildExt"]()
+        builder.extensions, builder.force = extensions, None
+        builder.openmp_flags = lambda: ([], [])
+        builder.get_ext_fullpath = lambda name: str(target)
+        compiled = []
+
+        def compile_csrc():
+            compiled.append("csrc")
+            if fails:
+                raise KeyboardInterrupt
+            target.touch()
+            return []
+
+        builder.compile_csrc = compile_csrc
+        builder.build_extensions()
+        assert bool(builder.force) == bool(compiled)
+        return bool(compiled)
+
+    for name in ("FASTNN_DEBUG", "FASTNN_SANITIZE", "FASTNN_NO_OPENMP", "CFLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    target.touch()
+    assert build(), "nothing is known of what is there"
+    assert not build()
+    assert build(FASTNN_SANITIZE="address")
+    assert not build(FASTNN_SANITIZE="address")
+    assert build(FASTNN_SANITIZE="")
+    assert build(FASTNN_DEBUG="1")
+    with pytest.raises(KeyboardInterrupt):
+        build(fails=True, FASTNN_DEBUG="")
+    assert build(FASTNN_DEBUG="1"), "half of it may have been built otherwise"
+    assert build(FASTNN_DEBUG="", FASTNN_NO_OPENMP="1")
+    assert build(FASTNN_NO_OPENMP="", CFLAGS="-O1")
 
 
 def test_every_c_file_is_a_dependency(extensions):
@@ -132,10 +187,24 @@ def test_every_level_has_a_table_of_its_own():
 
 
 def test_installed_package_is_small():
-    """A wheel of a few megabytes; debug builds and sanitizers aside."""
+    """A wheel of a few megabytes. What debug symbols and sanitizers add to a build is not in it."""
     if runtime.DEBUG:
         pytest.skip("debug build")
+    if any(name in path.read_bytes() for path in EXTENSIONS for name in (b"__asan_init", b"__ubsan_handle_")):
+        pytest.skip("built with sanitizers")
     assert sum(path.stat().st_size for path in EXTENSIONS) < 25e6
+
+
+def test_sources_that_are_not_compiled_say_so(python, tmp_path):
+    """In a clone, after `pip install .`, the folder fastnn/ hides the installed package."""
+    ignore = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "fastnn", ignore=ignore)
+    for arguments in (["-m", "fastnn", "info"], ["-c", "import fastnn"], ["-c", "from fastnn.ops import _arrays"]):
+        result = python(*arguments, PYTHONPATH=str(tmp_path))
+        assert result.returncode != 0
+        line = result.stderr.strip().splitlines()[-1]
+        assert line.startswith("ImportError: fastnn in ") and "has not been compiled" in line
+        assert "`pip install .`, run Python in another folder" in line
 
 
 def test_package_data():

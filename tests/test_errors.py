@@ -122,6 +122,77 @@ def test_dy_does_not_fit(spec):
         spec.backward(ops, change(lambda d: d.astype(np.float64)), ctx)
 
 
+@each_spec(differentiable)
+def test_backward_without_a_context(spec):
+    """keep=False keeps nothing for it."""
+    case = spec.cases[-1]
+    outputs, ctx = spec.forward(ops, spec.inputs(case), case.options, keep=False)
+    with pytest.raises(TypeError, match=rf"^{spec.name}: ctx is None, .*keep=False.* needs keep=True"):
+        spec.backward(ops, spec.draw_dy(outputs), ctx)
+
+
+@each_spec(lambda spec: len(spec.grads) > 1)
+def test_needs_of_the_wrong_length(spec):
+    case = spec.cases[-1]
+    outputs, ctx = spec.forward(ops, spec.inputs(case), case.options)
+    dy = spec.draw_dy(outputs)
+    for needs in ((), (True,) * (len(spec.grads) - 1), [True] * (len(spec.grads) + 1)):
+        with pytest.raises(ValueError, match=rf"^{spec.name}: needs must have {len(spec.grads)} elements.*got"):
+            spec.backward(ops, dy, ctx, needs=needs)
+    for needs in (True, None, dict.fromkeys(spec.grads, True)):
+        with pytest.raises(TypeError, match=rf"^{spec.name}: needs must be a tuple of {len(spec.grads)} bools, got"):
+            spec.backward(ops, dy, ctx, needs=needs)
+
+
+@each_spec(lambda spec: differentiable(spec) and spec.outputs > 1)
+def test_dy_is_not_a_tuple(spec):
+    """An array would otherwise be taken apart along its first axis."""
+    case = spec.cases[-1]
+    outputs, ctx = spec.forward(ops, spec.inputs(case), case.options)
+    dy = spec.draw_dy(outputs)
+    for bad in (dy[0], np.stack([dy[-1]] * spec.outputs), None):
+        with pytest.raises(
+            TypeError, match=rf"^{spec.name}: dy must be a tuple \(.*dh, dc\), got {type(bad).__name__}"
+        ):
+            spec.backward(ops, bad, ctx)
+    for bad in (dy[:-1], (*dy, None)):
+        with pytest.raises(ValueError, match=rf"^{spec.name}: dy has {len(bad)} elements, expected {spec.outputs}"):
+            spec.backward(ops, bad, ctx)
+
+
+# Options that are integers, and tuples of which a cached descriptor must not be found.
+INTEGER_PAIRS = [
+    ("conv2d", {"x": (1, 2, 5, 5), "w": (3, 2, 3, 3)}, {"stride": 1, "padding": 1, "dilation": 1}),
+    ("conv_transpose2d", {"x": (1, 2, 5, 5), "w": (2, 3, 3, 3)}, {"stride": 1, "padding": 1, "dilation": 1}),
+    ("max_pool2d", {"x": (1, 2, 5, 5)}, {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 1}),
+    ("avg_pool2d", {"x": (1, 2, 5, 5)}, {"kernel_size": 2, "stride": 1, "padding": 1}),
+    ("subsample2d", {"x": (1, 2, 5, 5)}, {"block": 2}),
+    ("conv1d", {"x": (1, 2, 5), "w": (3, 2, 3)}, {"padding": 1}),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "options"), [pytest.param(*row, id=row[0]) for row in INTEGER_PAIRS])
+def test_a_pair_of_floats_is_wrong_though_it_equals_one_of_integers(op, shapes, options):
+    """Whether a descriptor for the integers is in the cache already or not; and a pair of NumPy's integers is right."""
+    forward = getattr(ops, f"{op}_forward")
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+
+    def calls(change):
+        """One option after the other changed."""
+        return [(name, {**options, name: change(value)}) for name, value in options.items()]
+
+    want = forward(**arrays, **options)[0]
+    for _ in range(2):
+        for _, changed in calls(lambda value: (value, value)):
+            np.testing.assert_array_equal(forward(**arrays, **changed)[0], want)
+        for _, changed in calls(lambda value: [np.int64(value), np.int32(value)]):
+            np.testing.assert_array_equal(forward(**arrays, **changed)[0], want)
+        for number in (float, complex, lambda value: True if value == 1 else np.float64(value)):
+            for name, changed in calls(lambda value, number=number: (value, number(value))):
+                with pytest.raises(TypeError, match=rf"^{op}: {name} must be"):
+                    forward(**arrays, **changed)
+
+
 @each_spec()
 def test_unknown_option(spec):
     case = spec.cases[-1]
@@ -189,6 +260,8 @@ ROWS = [
     ("log_softmax", {"x": (3, 4)}, {"axis": True}, TypeError, "axis must be an integer, got True"),
     ("softmax", {"x": (3, 4)}, {"axis": 2**64}, ValueError, r"axis 18446744073709551616 is out of range"),
     ("batch_norm", {"x": (3, 4)}, {"eps": "small"}, TypeError, "eps must be a number, got 'small'"),
+    ("batch_norm", {"x": (3, 4)}, {"eps": -1e-5}, ValueError, "eps must not be negative or NaN, got -1e-05"),
+    ("batch_norm", {"x": (3, 4)}, {"eps": float("nan")}, ValueError, "eps must not be negative or NaN, got nan"),
     ("batch_norm", {"x": (3, 4)}, {"momentum": "0.1"}, TypeError, "momentum must be a number, got '0.1'"),
 ]
 

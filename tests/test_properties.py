@@ -40,17 +40,27 @@ def linear_cases(draw):
     return Case({"x": (n, d), "w": (m, d), "b": draw(st.sampled_from([(m,), None]))})
 
 
+paddings = st.one_of(integer_or_pair(st.integers(0, 3)), st.tuples(*[st.integers(0, 3)] * 4))
+
+
 @st.composite
 def conv2d_cases(draw):
-    """Images at least as large as the dilated kernel needs; groups up to depthwise."""
+    """Images at least as large as the dilated kernel needs. Half of them are what some algorithms are for: 3 x 3
+    and 5 x 5 kernels without stride, single pixels, one channel a group."""
+    kind = draw(st.sampled_from(["any"] * 4 + ["3 x 3", "5 x 5", "1 x 1", "depthwise"]))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels, filters = groups * draw(st.one_of(small, edge)), groups * draw(st.one_of(small, edge))
     r, s = draw(small), draw(small)
     dilation = draw(integer_or_pair(st.integers(1, 3)))
-    padding = draw(
-        st.one_of(integer_or_pair(st.integers(0, 3)), st.tuples(*[st.integers(0, 3)] * 4), st.sampled_from(["valid"]))
-    )
+    padding = draw(st.one_of(paddings, st.sampled_from(["valid"])))
     stride = draw(integer_or_pair(st.integers(1, 3)))
+    if kind in ("3 x 3", "5 x 5"):
+        r = s = int(kind[0])
+        stride = dilation = 1
+    elif kind == "1 x 1":
+        r, s = 1, 1
+    elif kind == "depthwise":
+        groups = filters = channels
     if draw(st.integers(0, 7)) == 0:
         stride, padding = 1, "same"
     top, bottom, left, right = (0, 0, 0, 0) if isinstance(padding, str) else four_sides(padding)
@@ -60,6 +70,46 @@ def conv2d_cases(draw):
     x, w = (draw(st.integers(1, 3)), channels, height, width), (filters, channels // groups, r, s)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return Case({"x": x, "w": w, "b": draw(st.sampled_from([(filters,), None]))}, options)
+
+
+@st.composite
+def conv1d_cases(draw):
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    channels, filters = groups * draw(st.one_of(small, edge)), groups * draw(st.one_of(small, edge))
+    if draw(st.integers(0, 3)) == 0:
+        groups = filters = channels
+    r, dilation, stride = draw(st.integers(1, 6)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    padding = draw(st.one_of(st.integers(0, 4), st.tuples(*[st.integers(0, 4)] * 2), st.sampled_from(["valid"])))
+    if draw(st.integers(0, 7)) == 0:
+        stride, padding = 1, "same"
+    outside = 0 if isinstance(padding, str) else sum(as_pair(padding))
+    length = max(1, dilation * (r - 1) + 1 - outside) + draw(st.one_of(small, edge))
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    shapes = {"x": (draw(small), channels, length), "w": (filters, channels // groups, r)}
+    return Case({**shapes, "b": draw(st.sampled_from([(filters,), None]))}, options)
+
+
+@st.composite
+def conv_transpose2d_cases(draw):
+    """Images large enough that padding leaves something; output_padding below stride or dilation."""
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels, per_group = groups * draw(st.one_of(small, edge)), draw(st.one_of(small, edge))
+    if draw(st.integers(0, 3)) == 0:
+        groups, per_group = channels, 1
+    r, s = draw(small), draw(small)
+    stride, dilation = draw(integer_or_pair(st.integers(1, 3))), draw(integer_or_pair(st.integers(1, 3)))
+    if draw(st.integers(0, 3)) == 0:
+        r = s = draw(st.sampled_from([3, 5]))
+        stride = dilation = 1
+    padding = draw(paddings)
+    (ty, tx), (dy, dx) = as_pair(stride), as_pair(dilation)
+    extra = draw(st.integers(0, max(ty, dy) - 1)), draw(st.integers(0, max(tx, dx) - 1))
+    top, bottom, left, right = four_sides(padding)
+    height = max(1, -((dy * (r - 1) + extra[0] - top - bottom) // ty) + 1) + draw(st.integers(0, 4))
+    width = max(1, -((dx * (s - 1) + extra[1] - left - right) // tx) + 1) + draw(st.one_of(st.integers(0, 4), edge))
+    options = {"stride": stride, "padding": padding, "output_padding": extra, "groups": groups, "dilation": dilation}
+    shapes = {"x": (draw(st.integers(1, 3)), channels, height, width), "w": (channels, per_group, r, s)}
+    return Case({**shapes, "b": draw(st.sampled_from([(per_group * groups,), None]))}, options)
 
 
 def four_sides(padding):
@@ -102,7 +152,9 @@ def subsample2d_cases(draw):
 STRATEGIES = {
     "matmul": matmul_cases(),
     "linear": linear_cases(),
+    "conv1d": conv1d_cases(),
     "conv2d": conv2d_cases(),
+    "conv_transpose2d": conv_transpose2d_cases(),
     "max_pool2d": pool2d_cases(dilated=True),
     "min_pool2d": pool2d_cases(dilated=True),
     "avg_pool2d": pool2d_cases(dilated=False),

@@ -13,6 +13,7 @@
     { \
         .gemm = &gemm_ukernels_f##bits, \
         .conv = &conv_ukernels_f##bits, \
+        .depthwise = &depthwise_ukernels_f##bits, \
         .winograd = &winograd_ukernels_f##bits, \
         .elementwise = &elementwise_ukernels_f##bits, \
         .pool = &pool_ukernels_f##bits, \

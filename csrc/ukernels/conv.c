@@ -13,32 +13,62 @@ FNN_INLINE void FN(clip)(ptrdiff_t w, ptrdiff_t first, ptrdiff_t step, ptrdiff_t
     *hi = h < l ? l : h;
 }
 
-/* dst[t] = src[first + t*step], zero outside [0, w) */
-static void FN(gather_row)(const void *src_, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step, ptrdiff_t count, void *dst_)
+/* dst[t] = src[t*step], t < n; step is a constant where it is 1, 2 or 4 */
+FNN_INLINE void FN(gather)(const real *src, ptrdiff_t n, const ptrdiff_t step, real *dst)
+{
+    ptrdiff_t t = 0;
+    if (step == 1) {
+        for (; t + VL <= n; t += VL)
+            vstore(dst + t, vload(src + t));
+        if (t < n)
+            vstore_n(dst + t, vload_n(src + t, n - t), n - t);
+        return;
+    }
+    /* whole vectors read step - 1 elements more than they use: only while another one follows */
+    for (; (step == 2 || step == 4) && t + VL < n; t += VL) {
+        const real *s = src + step * t;
+        vec v = veven(vload(s), vload(s + VL));
+        if (step == 4)
+            v = veven(v, veven(vload(s + 2 * VL), vload(s + 3 * VL)));
+        vstore(dst + t, v);
+    }
+    if (step == 2 && t < n) {
+        const real *s = src + 2 * t;
+        const ptrdiff_t left = 2 * (n - t) - 1;
+        const vec low = vload_upto(s, left), high = left > VL ? vload_n(s + VL, left - VL) : (vec){0};
+        vstore_upto(dst + t, veven(low, high), n - t);
+        return;
+    }
+    for (; t < n; t++)
+        dst[t] = src[t * step];
+}
+
+/* For every row: dst[t] = src[first + t*step] for t < count, zero outside [0, w) */
+static void FN(gather_rows)(ptrdiff_t rows, const void *src_, ptrdiff_t src_row, ptrdiff_t w, ptrdiff_t first,
+                            ptrdiff_t step, ptrdiff_t count, void *dst_, ptrdiff_t dst_row)
 {
     const real *src = src_;
     real *dst = dst_;
     ptrdiff_t lo, hi;
     FN(clip)(w, first, step, count, &lo, &hi);
-    for (ptrdiff_t t = 0; t < lo; t++)
-        dst[t] = 0;
-    ptrdiff_t t = lo;
-    if (step == 1) {
-        for (; t + VL <= hi; t += VL)
-            vstore(dst + t, vload(src + first + t));
-    } else if (step == 2) {
-        for (; t + VL < hi; t += VL) { /* strictly: the last odd neighbour is read too */
-            const real *s = src + first + 2 * t;
-            vstore(dst + t, veven(vload(s), vload(s + VL)));
-        }
+    for (ptrdiff_t r = 0; r < rows; r++, src += src_row, dst += dst_row) {
+        const real *s = src + first + lo * step;
+        for (ptrdiff_t t = 0; t < lo; t++)
+            dst[t] = 0;
+        if (step == 1)
+            FN(gather)(s, hi - lo, 1, dst + lo);
+        else if (step == 2)
+            FN(gather)(s, hi - lo, 2, dst + lo);
+        else if (step == 4)
+            FN(gather)(s, hi - lo, 4, dst + lo);
+        else
+            FN(gather)(s, hi - lo, step, dst + lo);
+        for (ptrdiff_t t = hi; t < count; t++)
+            dst[t] = 0;
     }
-    for (; t < hi; t++)
-        dst[t] = src[first + t * step];
-    for (; t < count; t++)
-        dst[t] = 0;
 }
 
-/* dst[first + t*step] += src[t], dropped outside [0, w): the adjoint of gather_row */
+/* dst[first + t*step] += src[t], dropped outside [0, w): the adjoint of gathering */
 static void FN(scatter_row)(const void *src_, ptrdiff_t count, void *dst_, ptrdiff_t w, ptrdiff_t first, ptrdiff_t step)
 {
     const real *src = src_;
@@ -54,16 +84,39 @@ static void FN(scatter_row)(const void *src_, ptrdiff_t count, void *dst_, ptrdi
         dst[first + t * step] += src[t];
 }
 
-/* dst[t*step] = src[t] */
-static void FN(put_row)(const void *src_, ptrdiff_t count, void *dst_, ptrdiff_t step)
+/* dst[t*step] = src[t], t < n */
+FNN_INLINE void FN(put)(const real *src, ptrdiff_t n, real *dst, ptrdiff_t step)
+{
+    ptrdiff_t t = 0;
+    if (step == 1) {
+        for (; t + VL <= n; t += VL)
+            vstore(dst + t, vload(src + t));
+        if (t < n)
+            vstore_n(dst + t, vload_n(src + t, n - t), n - t);
+        return;
+    }
+    if (step == 2) {
+        const ivec even = (viota() & 1) == 0;
+        for (; t + VL < n; t += VL) { /* strictly: the last odd neighbour is not ours */
+            const vec v = vload(src + t);
+            real *d = dst + 2 * t;
+            vstore(d, vsel(even, vzip_lo(v, v), vload(d)));
+            vstore(d + VL, vsel(even, vzip_hi(v, v), vload(d + VL)));
+        }
+    }
+    for (; t < n; t++)
+        dst[t * step] = src[t];
+}
+
+/* For every row, run after run of src to dst[start], dst[start + step], … */
+static void FN(put_rows)(ptrdiff_t rows, const void *src_, ptrdiff_t src_row, ptrdiff_t nruns, const fnn_run *runs,
+                         void *dst_, ptrdiff_t dst_row, ptrdiff_t step)
 {
     const real *src = src_;
     real *dst = dst_;
-    if (step == 1)
-        memcpy(dst, src, (size_t)count * sizeof(real));
-    else
-        for (ptrdiff_t t = 0; t < count; t++)
-            dst[t * step] = src[t];
+    for (ptrdiff_t i = 0; i < nruns; src += runs[i].length, i++)
+        for (ptrdiff_t r = 0; r < rows; r++)
+            FN(put)(src + r * src_row, runs[i].length, dst + runs[i].start + r * dst_row, step);
 }
 
 /* One row of a correlation with one channel: y[v] = bias + sum_t w[t] src[off[t] + v]. Several vectors at a time share
@@ -109,53 +162,9 @@ static void FN(tap_row)(ptrdiff_t n, const void *src_, ptrdiff_t taps, const ptr
     }
 }
 
-/* sums[t] += sum over the lines of sum_v dy[line.y + v] src[line.start + off[t] + v], for `taps` taps */
-FNN_INLINE void FN(tap_sums_n)(const int taps, ptrdiff_t nlines, const fnn_line *lines, const real *src,
-                               const ptrdiff_t *off, const real *dy, real *sums)
-{
-    vec acc[8];
-#pragma GCC unroll 8
-    for (int t = 0; t < taps; t++)
-        acc[t] = (vec){0};
-    for (ptrdiff_t l = 0; l < nlines; l++) {
-        const real *s = src + lines[l].start, *d = dy + lines[l].y;
-        const ptrdiff_t n = lines[l].length;
-        ptrdiff_t v = 0;
-        for (; v + VL <= n; v += VL) {
-            const vec dv = vload(d + v);
-#pragma GCC unroll 8
-            for (int t = 0; t < taps; t++)
-                acc[t] += dv * vload(s + off[t] + v);
-        }
-        if (v < n) {
-            const vec dv = vload_n(d + v, n - v);
-#pragma GCC unroll 8
-            for (int t = 0; t < taps; t++)
-                acc[t] += dv * vload_n(s + off[t] + v, n - v);
-        }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < taps; t++)
-        sums[t] += vsum(acc[t]);
-}
-
-static void FN(tap_sums)(ptrdiff_t nlines, const fnn_line *lines, const void *src, ptrdiff_t taps,
-                         const ptrdiff_t *off, const void *dy, void *sums_)
-{
-    real *sums = sums_;
-    ptrdiff_t t = 0;
-    for (; t + 8 <= taps; t += 8)
-        FN(tap_sums_n)(8, nlines, lines, src, off + t, dy, sums + t);
-    for (; t + 3 <= taps; t += 3)
-        FN(tap_sums_n)(3, nlines, lines, src, off + t, dy, sums + t);
-    for (; t < taps; t++)
-        FN(tap_sums_n)(1, nlines, lines, src, off + t, dy, sums + t);
-}
-
 static const fnn_conv_ukernels FN(conv_ukernels) = {
-    .gather_row = FN(gather_row),
+    .gather_rows = FN(gather_rows),
     .scatter_row = FN(scatter_row),
-    .put_row = FN(put_row),
+    .put_rows = FN(put_rows),
     .tap_row = FN(tap_row),
-    .tap_sums = FN(tap_sums),
 };

@@ -3,8 +3,11 @@
 
 #include "math.c" /* vector exp, tanh, sigmoid: used by the families below */
 
+#include "runs.c" /* vectors joined from pieces: used by gemm.c and winograd.c */
+
 #include "gemm.c"
 #include "conv.c"
+#include "depthwise.c"
 #include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"

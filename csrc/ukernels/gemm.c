@@ -16,26 +16,97 @@ FNN_INLINE vec FN(epilogue)(vec v, const real *bias, int flags)
     return v;
 }
 
-FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const real *b, ptrdiff_t ldb, real *c,
-                                ptrdiff_t ldc, ptrdiff_t n, const real *bias, int flags)
+/* Brings the lines of a row of the tile closer. */
+FNN_INLINE void FN(fetch_row)(const real *row, const int write)
 {
-    vec acc[FNN_MR][2];
+    const ptrdiff_t line = 64 / sizeof(real);
+    for (ptrdiff_t i = 0; i < 2 * VL; i += line)
+        __builtin_prefetch(row + i, write);
+    __builtin_prefetch(row + 2 * VL - 1, write);
+}
+
+enum { FN(PACKED), FN(WHOLE), FN(TWO), FN(MANY) }; /* where a row of B comes from: b, or so many runs of a feed */
+
+/* A * B in registers, v vectors of each row; rows from a feed are left in b, for the tiles that follow.
+ *
+ * Memory is slower than arithmetic, and a burst of prefetches stalls as loads do. So what will be needed is asked for a
+ * row at a time between the steps: first C, touched at the end, then the rows of the next panel. */
+FNN_INLINE void FN(gemm_sum)(const int m, const int v, const int from, vec acc[][2], ptrdiff_t k, const real *a, real *b,
+                             ptrdiff_t ldb, const real *c, ptrdiff_t ldc, const fnn_feed *feed)
+{
+    enum { STEPS = FNN_MR > 6 ? 4 : 8 };
+    const ptrdiff_t *off = feed ? feed->off : 0;
+    const real *src = feed ? feed->src : 0, *next = feed ? feed->next : 0;
+    FN(piece) pieces[2][FNN_VBYTES / sizeof(real)];
+    int n0 = 0, n1 = 0;
+    lanes first0 = vfirst(0), first1 = first0, rest0 = first0, rest1 = first0;
+    const real *rest = src;
+    if (from == FN(MANY)) {
+        n0 = FN(cut_runs)(feed->nruns, feed->runs, 0, pieces[0]);
+        n1 = v == 2 ? FN(cut_runs)(feed->nruns, feed->runs, 1, pieces[1]) : 0;
+    } else if (from != FN(PACKED)) {
+        const ptrdiff_t n = feed->runs[0].length, two = feed->nruns > 1 ? n + feed->runs[1].length : n;
+        first0 = vbetween(0, n), first1 = vbetween(-VL, n - VL);
+        rest0 = vbetween(n, two), rest1 = vbetween(n - VL, two - VL);
+        rest = src + (feed->nruns > 1 ? feed->runs[1].start - n : 0);
+        src += feed->runs[0].start;
+    }
+    ptrdiff_t row = 0, ahead = feed ? feed->first : 0;
+    const ptrdiff_t end = next ? feed->last : ahead, blocks = k / STEPS > m ? k / STEPS - m : 1;
+    const ptrdiff_t each = (end - ahead + blocks - 1) / blocks;
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++)
         acc[i][0] = acc[i][1] = (vec){0};
-    for (int i = 0; i < m; i++) { /* C is touched k steps from now, in lines that often share one cache set */
-        __builtin_prefetch(c + i * ldc, 1);
-        __builtin_prefetch(c + i * ldc + VL, 1);
-    }
-    for (ptrdiff_t p = 0; p < k; p++, a += m, b += ldb) {
-        const vec b0 = vload(b), b1 = vload(b + VL);
+    for (ptrdiff_t p = 0; p < k;) {
+        if (row < m)
+            FN(fetch_row)(c + row++ * ldc, 1);
+        else
+            for (ptrdiff_t i = 0; i < each && ahead < end; i++)
+                FN(fetch_row)(next + off[ahead++], 0);
+        for (const ptrdiff_t stop = p + STEPS < k ? p + STEPS : k; p < stop; p++, a += m, b += ldb) {
+            vec b0, b1;
+            if (from == FN(TWO)) {
+                b0 = vload_more(vload_if(first0, src + off[p]), rest0, rest + off[p]);
+                b1 = vload_more(vload_if(first1, src + off[p] + VL), rest1, rest + off[p] + VL);
+            } else if (from == FN(MANY)) {
+                b0 = FN(join_pieces)(pieces[0], n0, src + off[p]);
+                b1 = v == 2 ? FN(join_pieces)(pieces[1], n1, src + off[p]) : (vec){0};
+            } else {
+                const real *row_b = from == FN(WHOLE) ? src + off[p] : b;
+                b0 = vload(row_b), b1 = v == 2 ? vload(row_b + VL) : (vec){0};
+            }
+            if (from != FN(PACKED))
+                vstore(b, b0);
+            if (from != FN(PACKED) && v == 2)
+                vstore(b + VL, b1);
 #pragma GCC unroll 16
-        for (int i = 0; i < m; i++) {
-            const vec ai = vset1(a[i]);
-            acc[i][0] += ai * b0;
-            acc[i][1] += ai * b1;
+            for (int i = 0; i < m; i++) {
+                const vec ai = vset1(a[i]);
+                acc[i][0] += ai * b0;
+                if (v == 2)
+                    acc[i][1] += ai * b1;
+            }
         }
     }
+}
+
+FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, real *b, ptrdiff_t ldb, real *c,
+                                ptrdiff_t ldc, ptrdiff_t n, const real *bias, int flags, const fnn_feed *feed)
+{
+    vec acc[FNN_MR][2];
+    const int packed = !feed || !feed->src;
+    if (n <= VL && packed)
+        FN(gemm_sum)(m, 1, FN(PACKED), acc, k, a, b, ldb, c, ldc, feed);
+    else if (n <= VL)
+        FN(gemm_sum)(m, 1, FN(MANY), acc, k, a, b, ldb, c, ldc, feed);
+    else if (packed)
+        FN(gemm_sum)(m, 2, FN(PACKED), acc, k, a, b, ldb, c, ldc, feed);
+    else if (feed->nruns == 1 && feed->runs[0].length == 2 * VL)
+        FN(gemm_sum)(m, 2, FN(WHOLE), acc, k, a, b, ldb, c, ldc, feed);
+    else if (feed->nruns <= 2)
+        FN(gemm_sum)(m, 2, FN(TWO), acc, k, a, b, ldb, c, ldc, feed);
+    else
+        FN(gemm_sum)(m, 2, FN(MANY), acc, k, a, b, ldb, c, ldc, feed);
     const ptrdiff_t n0 = n < VL ? n : VL, n1 = n - n0;
 #pragma GCC unroll 16
     for (int i = 0; i < m; i++, c += ldc) {
@@ -65,11 +136,11 @@ FNN_INLINE void FN(gemm_tile_m)(const int m, ptrdiff_t k, const real *a, const r
 
 /* One function a height, each with the register file to itself. */
 #define FNN_TILE(M) \
-    static __attribute__((noinline)) void FN(gemm_tile_##M)(ptrdiff_t k, const void *a, const void *b, ptrdiff_t ldb, \
+    static __attribute__((noinline)) void FN(gemm_tile_##M)(ptrdiff_t k, const void *a, void *b, ptrdiff_t ldb, \
                                                             void *c, ptrdiff_t ldc, ptrdiff_t n, const void *bias, \
-                                                            int flags) \
+                                                            int flags, const fnn_feed *feed) \
     { \
-        FN(gemm_tile_m)(M, k, a, b, ldb, c, ldc, n, bias, flags); \
+        FN(gemm_tile_m)(M, k, a, b, ldb, c, ldc, n, bias, flags, feed); \
     }
 FNN_TILE(1) FNN_TILE(2) FNN_TILE(3) FNN_TILE(4) FNN_TILE(5) FNN_TILE(6)
 #if FNN_MR > 6
@@ -110,6 +181,14 @@ static void FN(pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a_, ptrdiff_t rs, c
             for (; i < m; i++)
                 for (ptrdiff_t q = 0; q < 4; q++)
                     dst[q * m + i] = ap[i * rs + q];
+            p += 4, dst += 4 * m;
+            continue;
+        } else if (p + 4 <= k && off[p] - off[p + 1] == 1 && off[p] - off[p + 2] == 2 && off[p] - off[p + 3] == 3) {
+            for (; i + 4 <= m; i += 4) /* a rotated kernel */
+                FN(transpose4)(ap - 3 + i * rs, rs, dst + 3 * m + i, -m);
+            for (; i < m; i++)
+                for (ptrdiff_t q = 0; q < 4; q++)
+                    dst[q * m + i] = ap[i * rs - q];
             p += 4, dst += 4 * m;
             continue;
         } else {
@@ -317,6 +396,135 @@ static void FN(gemm_dot)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const void *a_, 
     }
 }
 
+/* C[m x n] += A * B where row i of A lies at a + off[i], line after line of `lines`, as it is; v vectors of B a step. Two
+ * steps at a time share the look-up of a row where there are registers for it. */
+FNN_INLINE void FN(outer_mv)(const int m, const int v, ptrdiff_t nlines, const fnn_line *lines, const real *a,
+                             const ptrdiff_t *off, const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc, ptrdiff_t n,
+                             int flags)
+{
+    const int steps = FNN_MR > 6 ? 2 : 1;
+    vec acc[FNN_OM][2];
+#pragma GCC unroll 16
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < v; j++)
+            acc[i][j] = (vec){0};
+    for (ptrdiff_t l = 0; l < nlines; l++) {
+        const real *x = a + lines[l].start;
+        ptrdiff_t p = 0;
+        for (; p + steps <= lines[l].length; p += steps, b += steps * ldb, x += steps) {
+            vec bv[2][2];
+            for (int s = 0; s < steps; s++)
+                for (int j = 0; j < v; j++)
+                    bv[s][j] = vload(b + s * ldb + j * VL);
+            const ptrdiff_t *at = off;
+            __asm__("" : "+r"(at)); /* look the rows up in every turn: more of them than registers */
+#pragma GCC unroll 16
+            for (int i = 0; i < m; i++) {
+                const real *row = x + at[i];
+                for (int s = 0; s < steps; s++) {
+                    const vec ai = vset1(row[s]);
+                    for (int j = 0; j < v; j++)
+                        acc[i][j] += ai * bv[s][j];
+                }
+            }
+        }
+        for (; p < lines[l].length; p++, b += ldb, x++) {
+            vec bv[2];
+            for (int j = 0; j < v; j++)
+                bv[j] = vload(b + j * VL);
+#pragma GCC unroll 16
+            for (int i = 0; i < m; i++) {
+                const vec ai = vset1(x[off[i]]);
+                for (int j = 0; j < v; j++)
+                    acc[i][j] += ai * bv[j];
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < m; i++, c += ldc)
+        for (int j = 0; j < v; j++) {
+            const ptrdiff_t left = n - j * VL;
+            if (flags & FNN_ACCUMULATE)
+                acc[i][j] += vload_upto(c + j * VL, left);
+            vstore_upto(c + j * VL, acc[i][j], left);
+        }
+}
+
+typedef void FN(outer_tile)(ptrdiff_t nlines, const fnn_line *lines, const real *a, const ptrdiff_t *off,
+                            const real *b, ptrdiff_t ldb, real *c, ptrdiff_t ldc, ptrdiff_t n, int flags);
+#define FNN_OUTER(M, V) \
+    static __attribute__((noinline)) void FN(outer_##M##_##V)( \
+        ptrdiff_t nlines, const fnn_line *lines, const real *a, const ptrdiff_t *off, const real *b, ptrdiff_t ldb, \
+        real *c, ptrdiff_t ldc, ptrdiff_t n, int flags) \
+    { \
+        FN(outer_mv)(M, V, nlines, lines, a, off, b, ldb, c, ldc, n, flags); \
+    }
+#define FNN_OUTERS(V) \
+    FNN_OUTER(1, V) FNN_OUTER(2, V) FNN_OUTER(3, V) FNN_OUTER(4, V) FNN_OUTER(5, V) FNN_OUTER(6, V)
+FNN_OUTERS(1) FNN_OUTERS(2)
+#undef FNN_OUTERS
+#if FNN_OM > 6
+#define FNN_OUTERS(V) \
+    FNN_OUTER(7, V) FNN_OUTER(8, V) FNN_OUTER(9, V) FNN_OUTER(10, V) FNN_OUTER(11, V) FNN_OUTER(12, V)
+FNN_OUTERS(1) FNN_OUTERS(2)
+#undef FNN_OUTERS
+#endif
+#undef FNN_OUTER
+
+static FN(outer_tile) *const FN(outer_tiles)[2][FNN_OM + 1] = {
+#define FNN_OUTERS(V) \
+    FN(outer_1_##V), FN(outer_2_##V), FN(outer_3_##V), FN(outer_4_##V), FN(outer_5_##V), FN(outer_6_##V)
+#if FNN_OM > 6
+#define FNN_MORE_OUTERS(V) \
+    , FN(outer_7_##V), FN(outer_8_##V), FN(outer_9_##V), FN(outer_10_##V), FN(outer_11_##V), FN(outer_12_##V)
+#else
+#define FNN_MORE_OUTERS(V)
+#endif
+    {0, FNN_OUTERS(1) FNN_MORE_OUTERS(1)},
+    {0, FNN_OUTERS(2) FNN_MORE_OUTERS(2)},
+#undef FNN_OUTERS
+#undef FNN_MORE_OUTERS
+};
+
+/* m rows, cut into register tiles of equal height */
+static void FN(gemm_outer)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t nlines, const fnn_line *lines, const void *a,
+                           const ptrdiff_t *off, const void *b, ptrdiff_t ldb, void *c_, ptrdiff_t ldc, int flags)
+{
+    real *c = c_;
+    const ptrdiff_t tiles = (m + FNN_OM - 1) / FNN_OM;
+    for (ptrdiff_t t = 0; t < tiles; t++) {
+        const ptrdiff_t i = t * m / tiles, rows = (t + 1) * m / tiles - i;
+        FN(outer_tiles)[n > VL][rows](nlines, lines, a, off + i, b, ldb, c + i * ldc, ldc, n, flags);
+    }
+}
+
+/* dst[j][i] = src[i][j] for i < m, j < n. A cache line of rows at a time, so that lines of dst are written whole; the
+ * next ones are asked for meanwhile: rows far apart are too many streams for the hardware to foresee. */
+static void FN(transpose)(ptrdiff_t m, ptrdiff_t n, const void *src_, ptrdiff_t src_row, void *dst_, ptrdiff_t dst_row)
+{
+    const ptrdiff_t line = 64 / sizeof(real);
+    const real *src = src_;
+    real *dst = dst_;
+    for (ptrdiff_t i0 = 0; i0 < m; i0 += line) {
+        const ptrdiff_t i1 = m - i0 < line ? m : i0 + line, ahead = i1 + line < m ? i1 + line : m;
+        ptrdiff_t j = 0;
+        for (; j + 4 <= n; j += 4) {
+            if (j % line == 0)
+                for (ptrdiff_t r = i1; r < ahead; r++)
+                    __builtin_prefetch(src + r * src_row + j);
+            ptrdiff_t i = i0;
+            for (; i + 4 <= i1; i += 4)
+                FN(transpose4)(src + i * src_row + j, src_row, dst + j * dst_row + i, dst_row);
+            for (; i < i1; i++)
+                for (ptrdiff_t r = j; r < j + 4; r++)
+                    dst[r * dst_row + i] = src[i * src_row + r];
+        }
+        for (; j < n; j++)
+            for (ptrdiff_t i = i0; i < i1; i++)
+                dst[j * dst_row + i] = src[i * src_row + j];
+    }
+}
+
 /* 12 independent chains of fused multiply-adds: the arithmetic limit of a core. Returns a value that depends on all. */
 static double FN(fma_chain)(ptrdiff_t steps)
 {
@@ -349,6 +557,8 @@ static const fnn_gemm_ukernels FN(gemm_ukernels) = {
     .pack_a = FN(pack_a),
     .pack_b = FN(pack_b),
     .dot = FN(gemm_dot),
+    .outer = FN(gemm_outer),
+    .transpose = FN(transpose),
     .fma_chain = FN(fma_chain),
     .fma_chain_flops = 2 * 12 * FNN_VBYTES / sizeof(real),
 };

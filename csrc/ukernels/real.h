@@ -144,6 +144,73 @@ FNN_INLINE vec vrotate(vec v, ptrdiff_t n)
 /* Lane-wise m ? a : b, with m all ones or all zeros in each lane, as a comparison gives it. */
 FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
 
+/* A choice of lanes that is made once and used often: the first n, -VL <= n <= VL (none if n <= 0). */
+#define lanes FN(lanes)
+#define vfirst FN(vfirst)
+#define vbetween FN(vbetween)
+#define vload_if FN(vload_if)
+#define vload_more FN(vload_more)
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+typedef __mmask16 lanes;
+#elif defined(FNN_BUILD_AVX512)
+typedef __mmask8 lanes;
+#else
+typedef ivec lanes;
+#endif
+
+FNN_INLINE lanes vfirst(ptrdiff_t n)
+{
+#if defined(FNN_BUILD_AVX512)
+    return (lanes)((1u << (n < 0 ? 0 : n)) - 1);
+#else
+    return viota() < (inat)n;
+#endif
+}
+
+/* Lanes low <= i < high. */
+FNN_INLINE lanes vbetween(ptrdiff_t low, ptrdiff_t high)
+{
+    low = low < 0 ? 0 : low > VL ? VL : low;
+    high = high < 0 ? 0 : high > VL ? VL : high;
+#if defined(FNN_BUILD_AVX512)
+    return (lanes)(vfirst(high) & ~vfirst(low));
+#else
+    return (viota() < (inat)high) & (viota() >= (inat)low);
+#endif
+}
+
+/* The lanes in m, zero in the others, whose memory is not touched. */
+FNN_INLINE vec vload_if(lanes m, const real *p)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_maskz_loadu_ps(m, p);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_maskz_loadu_pd(m, p);
+#elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
+    return (vec)_mm256_maskload_ps(p, (__m256i)m);
+#elif defined(FNN_BUILD_AVX2)
+    return (vec)_mm256_maskload_pd(p, (__m256i)m);
+#else
+    vec v = {0};
+    for (ptrdiff_t i = 0; i < VL; i++)
+        if (m[i])
+            v[i] = p[i];
+    return v;
+#endif
+}
+
+/* v, zero in the lanes of m, with these from memory. */
+FNN_INLINE vec vload_more(vec v, lanes m, const real *p)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_mask_loadu_ps((__m512)v, m, p);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_mask_loadu_pd((__m512d)v, m, p);
+#else
+    return (vec)((ivec)v | (ivec)vload_if(m, p));
+#endif
+}
+
 /* Lane-wise a > b ? a : b and a < b ? a : b, so b if either is NaN. (Compilers do not find these instructions.) */
 #if FNN_BITS == 32 && defined(FNN_BUILD_AVX512)
 #define FNN_MINMAX(f) _mm512_##f##_ps

@@ -17,12 +17,14 @@
 #include <immintrin.h>
 #define FNN_VBYTES 64 /* bytes in a vector register */
 #define FNN_MR 14     /* rows of the GEMM tile: 14*2 accumulators, 2 vectors of B, 1 broadcast, of 32 registers */
+#define FNN_OM 12     /* rows of the outer-product tile: 12*2 accumulators, 2*2 vectors of B, 1 broadcast */
 #define FNN_DM 6      /* rows of the dot-product tile: 6*4 accumulators, 6 + 1 operands */
 #define FNN_TABLE fnn_ukernels_avx512
 #elif defined(FNN_BUILD_AVX2)
 #include <immintrin.h>
 #define FNN_VBYTES 32
 #define FNN_MR 6 /* 6*2 accumulators, 2 + 1 operands, of 16 registers */
+#define FNN_OM 6
 #define FNN_DM 3 /* 3*4 accumulators, 3 + 1 operands */
 #define FNN_TABLE fnn_ukernels_avx2
 #else
@@ -32,9 +34,11 @@
 #define FNN_VBYTES 16
 #if defined(__aarch64__) /* NEON has 32 registers */
 #define FNN_MR 14
+#define FNN_OM 12
 #define FNN_DM 6
 #else
 #define FNN_MR 6
+#define FNN_OM 6
 #define FNN_DM 3
 #endif
 #define FNN_TABLE fnn_ukernels_baseline

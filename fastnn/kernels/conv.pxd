@@ -1,4 +1,7 @@
 # How a convolution is described and cut; shared by the direct and the Winograd kernels.
+cimport numpy as cnp
+
+from fastnn.kernels.runtime cimport aligned, ceil_div
 from fastnn.kernels.ukernels cimport fnn_line, fnn_ukernels
 
 cdef struct Correlation:
@@ -20,15 +23,15 @@ cdef struct Plan:
     Py_ssize_t row_span, col_span          # largest tap offsets + 1
     Py_ssize_t pitch, residue_pitch        # slab: elements of a source row, and of one residue within it
     Py_ssize_t channel_pitch               # slab or source: elements of a channel
+    bint by_tap                            # slab: the lines' rows of one tap after those of another, not rows in order
     Py_ssize_t slab_bytes
 
 
-cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    return (a + b - 1) // b
+cdef struct Weights:                       # filter m, channel c, tap t of group g lies at
+    const char *w                          # w + g*group + m*filter + c*channel + tap[t]
+    Py_ssize_t filter, channel, group
+    const Py_ssize_t *tap
 
-
-cdef inline Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
-    return (nbytes + 63) & ~63
 
 cdef void plan_lines(const Correlation *q, Plan *p) noexcept nogil
 cdef void plan_task(const fnn_ukernels *uk, const Correlation *q, Plan *p, Py_ssize_t lines,
@@ -39,6 +42,7 @@ cdef Py_ssize_t make_lines(const fnn_ukernels *uk, const Correlation *q, const P
                            fnn_line *lines) noexcept nogil
 
 cdef Py_ssize_t tap_table_bytes(desc) except -1
+cdef int filters_of(cnp.ndarray w, const Correlation *q, Py_ssize_t *table, Weights *weights) except -1
 cdef int forward_correlation(Correlation *q, desc, Py_ssize_t *table) except -1
 
 # One correlation with rotated kernels for every residue of the input position modulo the stride: the input's gradient.
@@ -46,4 +50,5 @@ cdef int forward_correlation(Correlation *q, desc, Py_ssize_t *table) except -1
 cdef Py_ssize_t input_table_bytes(desc) except -1
 cdef bint input_correlation(Correlation *q, desc, Py_ssize_t y0, Py_ssize_t x0, Py_ssize_t *table,
                             Py_ssize_t **w_tap) except -1
+cdef int input_filters(cnp.ndarray w, const Correlation *q, desc, const Py_ssize_t *w_tap, Weights *weights) except -1
 cdef int fill_residue(const fnn_ukernels *uk, const Correlation *q, const char *bias, char *y) except -1

@@ -1,6 +1,6 @@
 # Matrix products for every family. Pointers are to elements of uk's type; leading dimensions count elements.
 # flags: FNN_ACCUMULATE (C += instead of C =), FNN_RELU (after the bias).
-from fastnn.kernels.ukernels cimport fnn_gemm_ukernels
+from fastnn.kernels.ukernels cimport fnn_feed, fnn_gemm_ukernels
 
 # C[m][n] (+)= A[m][k] * B[n][k]^T (+ bias[n], ReLU): both operands contiguous along k, nothing is packed.
 # The case of `linear`: y = x w^T + b.
@@ -30,7 +30,8 @@ cdef void pack_tiles(const fnn_gemm_ukernels *uk, Py_ssize_t t0, Py_ssize_t t1, 
                      const char *a, Py_ssize_t rs, const Py_ssize_t *off, char *packed) noexcept nogil
 
 # C (+)= rows [tile_row(t0), tile_row(t1)) of the packed A times one panel of n <= nr columns of B.
-# packed, c and bias point to the first row of the whole matrix.
+# packed, c and bias point to the first row of the whole matrix. feed (may be NULL): B lies elsewhere yet, and what to
+# fetch meanwhile; its first and last are not read.
 cdef void multiply_panel(const fnn_gemm_ukernels *uk, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t m, Py_ssize_t k,
-                         const char *packed, const char *b, Py_ssize_t ldb, char *c, Py_ssize_t ldc, Py_ssize_t n,
-                         const char *bias, int flags) noexcept nogil
+                         const char *packed, char *b, Py_ssize_t ldb, char *c, Py_ssize_t ldc, Py_ssize_t n,
+                         const char *bias, int flags, const fnn_feed *feed) noexcept nogil

@@ -7,7 +7,7 @@ problem alone, so the result is the same for any number of threads.
 
 from cython.parallel cimport prange, threadid
 
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_run
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_feed, fnn_gemm_ukernels, fnn_run
 
 cdef enum:
     K_BLOCK = 256         # gemm_nn: steps per block; a panel of B is 32 KiB at AVX-512
@@ -63,14 +63,20 @@ cdef void pack_tiles(const fnn_gemm_ukernels *uk, Py_ssize_t t0, Py_ssize_t t1, 
 
 
 cdef void multiply_panel(const fnn_gemm_ukernels *uk, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t m, Py_ssize_t k,
-                         const char *packed, const char *b, Py_ssize_t ldb, char *c, Py_ssize_t ldc, Py_ssize_t n,
-                         const char *bias, int flags) noexcept nogil:
+                         const char *packed, char *b, Py_ssize_t ldb, char *c, Py_ssize_t ldc, Py_ssize_t n,
+                         const char *bias, int flags, const fnn_feed *feed) noexcept nogil:
     cdef Py_ssize_t t, row, rows, tiles = tile_count(uk, m), es = uk.itemsize
+    cdef fnn_feed part
+    if feed != NULL:
+        part = feed[0]
     for t in range(t0, t1):
         row = tile_row(t, tiles, m)
         rows = tile_row(t + 1, tiles, m) - row
+        part.first = k * (t - t0) // (t1 - t0)
+        part.last = k * (t - t0 + 1) // (t1 - t0)
         uk.tile[rows](k, packed + row * k * es, b, ldb, c + row * ldc * es, ldc, n,
-                      bias + row * es if bias != NULL else NULL, flags)
+                      bias + row * es if bias != NULL else NULL, flags, &part if feed != NULL else NULL)
+        part.src = NULL                # the first tile has packed it
 
 
 cdef Py_ssize_t panel_bytes(const fnn_gemm_ukernels *uk) noexcept nogil:
@@ -128,21 +134,27 @@ cdef void nn_task(const fnn_gemm_ukernels *uk, Py_ssize_t row_task, Py_ssize_t c
     cdef Py_ssize_t nr = uk.nr, es = uk.itemsize, tiles = tile_count(uk, m)
     cdef Py_ssize_t t0 = row_task * M_TILES, t1 = min(tiles, t0 + M_TILES), j = column_task * group * nr
     cdef Py_ssize_t end = min(n, j + group * nr), width, ldb
-    cdef const char *panel
+    cdef char *panel
     cdef fnn_run run
+    cdef fnn_feed feed
+    cdef const fnn_feed *given
     while j < end:
         width = min(nr, end - j)
         panel = b_packed
         ldb = nr
+        given = NULL
         if width == nr and in_place:
-            panel = b + j * es
+            panel = <char *>b + j * es    # no feed: it is only read
             ldb = b_rs
         elif b_cs == 1:
-            run.start = j
-            run.length = width
-            uk.pack_b(k, b, b_off, 1, &run, b_packed, nr, False)
+            feed.src = b
+            feed.nruns, feed.runs = 1, &run
+            run.start, run.length = j, width
+            feed.next = b + (j + nr) * es if j + 2 * nr <= end else NULL
+            feed.off = b_off
+            given = &feed
         else:                      # B's columns are contiguous: they are the rows that pack_a transposes
             uk.pack_a(width, k, b + j * b_cs * es, b_cs, b_off, b_packed)
             ldb = width
-        multiply_panel(uk, t0, t1, m, k, a_packed, panel, ldb, c + j * es, ldc, width, NULL, flags)
+        multiply_panel(uk, t0, t1, m, k, a_packed, panel, ldb, c + j * es, ldc, width, NULL, flags, given)
         j += width

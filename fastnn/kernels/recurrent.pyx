@@ -6,7 +6,7 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from fastnn.kernels.gemm cimport gemm_nt, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, data_or_null, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, aligned, data_or_null, scratch, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, fnn_gemm_ukernels, fnn_recurrent_ukernels, fnn_run
 
 cnp.import_array()
@@ -49,11 +49,6 @@ cdef Py_ssize_t panels_of(const Lstm *p, Py_ssize_t task) noexcept nogil:
     return (units_of(p, task) + p.gemm.nr - 1) // p.gemm.nr
 
 
-cdef Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
-    """Rounded up to whole cache lines."""
-    return (nbytes + 63) & ~<Py_ssize_t>63
-
-
 cdef void pack_part(const Lstm *p, const char *a, Py_ssize_t columns, Py_ssize_t first, Py_ssize_t count,
                     Py_ssize_t k, Py_ssize_t at, char *packed) noexcept nogil:
     """Columns [first, first + count) of a (n, columns) as steps at, at + 1, ... of k of the packed register tiles."""
@@ -65,7 +60,7 @@ cdef void pack_part(const Lstm *p, const char *a, Py_ssize_t columns, Py_ssize_t
                       packed + (row * k + at * rows) * es)
 
 
-cdef void multiply(const Lstm *p, Py_ssize_t k, const char *packed, const char *panel, Py_ssize_t ldb, char *c,
+cdef void multiply(const Lstm *p, Py_ssize_t k, const char *packed, char *panel, Py_ssize_t ldb, char *c,
                    Py_ssize_t ldc, Py_ssize_t width) noexcept nogil:
     """c (n, width) = packed (n, k) times a panel (k, ldb)."""
     cdef Py_ssize_t es = p.gemm.itemsize, tiles = tile_count(p.gemm, p.n), at = 0, count, t, row, rows
@@ -75,7 +70,7 @@ cdef void multiply(const Lstm *p, Py_ssize_t k, const char *packed, const char *
             row = tile_row(t, tiles, p.n)
             rows = tile_row(t + 1, tiles, p.n) - row
             p.gemm.tile[rows](count, packed + (row * k + at * rows) * es, panel + at * ldb * es, ldb,
-                              c + row * ldc * es, ldc, width, NULL, FNN_ACCUMULATE if at else 0)
+                              c + row * ldc * es, ldc, width, NULL, FNN_ACCUMULATE if at else 0, NULL)
         at += count
 
 

@@ -13,6 +13,9 @@ cdef inline const fnn_ukernels *table_of(cnp.ndarray x) noexcept:
 cdef inline char *data_or_null(cnp.ndarray x) noexcept:
     return NULL if x is None else <char *>cnp.PyArray_DATA(x)
 
+# Bytes of a core's second-level cache, for the sizes of tiles; no result depends on it.
+cdef Py_ssize_t cache_bytes
+
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil
 
@@ -20,10 +23,18 @@ cdef int threads_for(double flops, double nbytes) noexcept nogil
 cdef inline int threads_of(cnp.ndarray x, double flops, double arrays) noexcept nogil:
     return threads_for(flops * cnp.PyArray_SIZE(x), arrays * cnp.PyArray_NBYTES(x))
 
+cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+# Rounded up to whole cache lines.
+cdef inline Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
+    return (nbytes + 63) & ~<Py_ssize_t>63
+
 # Cache-line aligned memory for one call, freed with the object.
 cdef class Scratch:
     cdef void *block
-    cdef Py_ssize_t nbytes
+    cdef Py_ssize_t nbytes         # of the block, which may be larger than what was asked for:
+    cdef Py_ssize_t used
     cdef char *ptr
 
 cdef Scratch scratch(Py_ssize_t nbytes)

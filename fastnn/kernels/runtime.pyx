@@ -11,10 +11,12 @@ from cython.parallel cimport prange
 
 cdef extern from "cpu.h" nogil:
     int fnn_cpu_supports(int isa)
+    Py_ssize_t fnn_cache_bytes()
 
 cdef extern from "memory.h" nogil:
     void *fnn_allocate(size_t nbytes)
     void fnn_free(void *p)
+    void fnn_count(ptrdiff_t *now, ptrdiff_t *peak, ptrdiff_t change)
 
 cdef extern from *:
     """
@@ -152,6 +154,10 @@ def _after_fork_in_child():
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
+# ---- caches ----
+
+cdef Py_ssize_t cache_bytes = min(max(fnn_cache_bytes(), <Py_ssize_t>1 << 18), <Py_ssize_t>1 << 21)
+
 # ---- scratch ----
 
 cdef bint poisoned = False
@@ -171,10 +177,14 @@ cdef Block[KEPT] kept                  # free blocks; memory is NULL in an unuse
 cdef cython.pymutex kept_lock
 
 
+cdef ptrdiff_t scratch_now = 0, scratch_most = 0     # bytes
+
+
 cdef class Scratch:
     def __dealloc__(self):
         cdef void *unwanted = self.block
         cdef int i, least = 0
+        fnn_count(&scratch_now, &scratch_most, -self.used)
         if KEEP_LEAST <= self.nbytes <= KEEP_MOST:
             with kept_lock:
                 for i in range(1, KEPT):   # in place of nothing, or else of the smallest block
@@ -203,10 +213,20 @@ cdef Scratch scratch(Py_ssize_t nbytes):
         if s.block == NULL:
             raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of scratch memory")
         s.nbytes = nbytes
+    s.used = nbytes
+    fnn_count(&scratch_now, &scratch_most, nbytes)
     if poisoned:
         memset(s.block, POISON, nbytes)
     s.ptr = <char *>s.block
     return s
+
+
+def scratch_peak():
+    """The most bytes of scratch memory, prepared filters included, that were in use at a time since the last call of
+    this function. For tests, in one Python thread."""
+    global scratch_most
+    peak, scratch_most = scratch_most, scratch_now
+    return peak
 
 
 def release_scratch():

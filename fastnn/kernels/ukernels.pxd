@@ -13,39 +13,68 @@ cdef extern from "ukernels.h" nogil:
         Py_ssize_t start
         Py_ssize_t length
 
+    ctypedef struct fnn_line:
+        Py_ssize_t start
+        Py_ssize_t length
+        Py_ssize_t y
+
     # ---- gemm.c ----
+    ctypedef struct fnn_feed:
+        const Py_ssize_t *off
+        const void *src
+        Py_ssize_t nruns
+        const fnn_run *runs
+        const void *next
+        Py_ssize_t first
+        Py_ssize_t last
+
     ctypedef struct fnn_gemm_ukernels:
         int mr
         int nr
         int vl
         int itemsize
-        void (*tile[15])(Py_ssize_t k, const void *a, const void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc,
-                         Py_ssize_t n, const void *bias, int flags) noexcept nogil
+        void (*tile[15])(Py_ssize_t k, const void *a, void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc,
+                         Py_ssize_t n, const void *bias, int flags, const fnn_feed *feed) noexcept nogil
         void (*pack_a)(Py_ssize_t m, Py_ssize_t k, const void *a, Py_ssize_t rs, const Py_ssize_t *off,
                        void *dst) noexcept nogil
         void (*pack_b)(Py_ssize_t k, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
                        void *dst, Py_ssize_t width, int slack) noexcept nogil
         void (*dot)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, Py_ssize_t lda, const void *b,
                     Py_ssize_t ldb, void *c, Py_ssize_t ldc, const void *bias, int flags) noexcept nogil
+        void (*outer)(Py_ssize_t m, Py_ssize_t n, Py_ssize_t nlines, const fnn_line *lines, const void *a,
+                      const Py_ssize_t *off, const void *b, Py_ssize_t ldb, void *c, Py_ssize_t ldc,
+                      int flags) noexcept nogil
+        void (*transpose)(Py_ssize_t m, Py_ssize_t n, const void *src, Py_ssize_t src_row, void *dst,
+                          Py_ssize_t dst_row) noexcept nogil
         double (*fma_chain)(Py_ssize_t steps) noexcept nogil
         int fma_chain_flops
 
     # ---- conv.c ----
-    ctypedef struct fnn_line:
-        Py_ssize_t start
-        Py_ssize_t length
-        Py_ssize_t y
-
     ctypedef struct fnn_conv_ukernels:
-        void (*gather_row)(const void *src, Py_ssize_t w, Py_ssize_t first, Py_ssize_t step, Py_ssize_t count,
-                           void *dst) noexcept nogil
+        void (*gather_rows)(Py_ssize_t rows, const void *src, Py_ssize_t src_row, Py_ssize_t w, Py_ssize_t first,
+                            Py_ssize_t step, Py_ssize_t count, void *dst, Py_ssize_t dst_row) noexcept nogil
         void (*scatter_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t w, Py_ssize_t first,
                             Py_ssize_t step) noexcept nogil
-        void (*put_row)(const void *src, Py_ssize_t count, void *dst, Py_ssize_t step) noexcept nogil
+        void (*put_rows)(Py_ssize_t rows, const void *src, Py_ssize_t src_row, Py_ssize_t nruns, const fnn_run *runs,
+                         void *dst, Py_ssize_t dst_row, Py_ssize_t step) noexcept nogil
         void (*tap_row)(Py_ssize_t n, const void *src, Py_ssize_t taps, const Py_ssize_t *off, const void *w,
                         const void *bias, int flags, void *y) noexcept nogil
-        void (*tap_sums)(Py_ssize_t nlines, const fnn_line *lines, const void *src, Py_ssize_t taps,
-                         const Py_ssize_t *off, const void *dy, void *sums) noexcept nogil
+
+    # ---- depthwise.c ----
+    enum:
+        FNN_WINDOW_COLUMNS
+        FNN_WINDOW_TAPS
+
+    ctypedef struct fnn_window:
+        Py_ssize_t h, w, oh, ow, r, s, sy, sx, top, left, dy, dx
+
+    ctypedef struct fnn_depthwise_ukernels:
+        void (*forward)(const fnn_window *g, Py_ssize_t planes, const void *x, const void *w, const void *zeros,
+                        const void *bias, int flags, Py_ssize_t u0, Py_ssize_t u1, void *y) noexcept nogil
+        void (*spread)(const fnn_window *g, Py_ssize_t planes, const void *dy, const void *w, const void *bias,
+                       Py_ssize_t y0, Py_ssize_t y1, void *dx) noexcept nogil
+        void (*sums)(const fnn_window *g, Py_ssize_t images, const void *x, Py_ssize_t x_image, const void *dy,
+                     Py_ssize_t dy_image, void *dw) noexcept nogil
 
     # ---- winograd.c ----
     ctypedef struct fnn_tile_run:
@@ -55,15 +84,16 @@ cdef extern from "ukernels.h" nogil:
         Py_ssize_t columns
 
     ctypedef struct fnn_winograd_ukernels:
-        void (*filter)(int m, Py_ssize_t rows, const void *w, Py_ssize_t rs, const Py_ssize_t *tap, void *dst,
+        void (*filter)(int m, int r, Py_ssize_t rows, const void *w, Py_ssize_t rs, const Py_ssize_t *tap, void *dst,
                        Py_ssize_t pitch) noexcept nogil
-        void (*input)(int m, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs, void *dst,
-                      Py_ssize_t pitch) noexcept nogil
-        void (*output)(int m, Py_ssize_t tiles, const void *src, Py_ssize_t pitch, const void *bias, int flags,
+        void (*input)(int m, int r, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
+                      void *dst, Py_ssize_t pitch) noexcept nogil
+        void (*output)(int m, int r, Py_ssize_t tiles, const void *src, Py_ssize_t pitch, const void *bias, int flags,
                        Py_ssize_t nruns, const fnn_tile_run *runs, void *y, Py_ssize_t y_row) noexcept nogil
-        void (*output_adjoint)(int m, const void *src, const Py_ssize_t *off, Py_ssize_t nruns, const fnn_run *runs,
-                               void *dst, Py_ssize_t pitch) noexcept nogil
-        void (*filter_adjoint)(int m, Py_ssize_t count, const void *src, Py_ssize_t pitch, void *dw) noexcept nogil
+        void (*output_adjoint)(int m, int r, const void *src, const Py_ssize_t *off, Py_ssize_t nruns,
+                               const fnn_run *runs, void *dst, Py_ssize_t pitch) noexcept nogil
+        void (*filter_adjoint)(int m, int r, Py_ssize_t count, const void *src, Py_ssize_t pitch,
+                               void *dw) noexcept nogil
 
     # ---- elementwise.c ----
     ctypedef struct fnn_elementwise_ukernels:
@@ -170,6 +200,7 @@ cdef extern from "ukernels.h" nogil:
     ctypedef struct fnn_ukernels:
         const fnn_gemm_ukernels *gemm
         const fnn_conv_ukernels *conv
+        const fnn_depthwise_ukernels *depthwise
         const fnn_winograd_ukernels *winograd
         const fnn_elementwise_ukernels *elementwise
         const fnn_pool_ukernels *pool

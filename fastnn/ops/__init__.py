@@ -4,6 +4,7 @@ Every operator checks its arguments once, picks an algorithm, allocates its resu
 `fastnn.reference` has the same functions in plain NumPy.
 """
 
+from fastnn.ops._backward import checked
 from fastnn.ops.conv import *  # noqa: F403
 from fastnn.ops.elementwise import *  # noqa: F403
 from fastnn.ops.linear import *  # noqa: F403
@@ -12,3 +13,7 @@ from fastnn.ops.norm import *  # noqa: F403
 from fastnn.ops.pool import *  # noqa: F403
 from fastnn.ops.recurrent import *  # noqa: F403
 from fastnn.ops.softmax import *  # noqa: F403
+
+for name in [name for name in globals() if name.endswith("_backward") and not name.startswith("_")]:
+    globals()[name] = checked(globals()[name])
+del checked, name

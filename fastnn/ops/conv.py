@@ -27,6 +27,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+DIRECTIONS = "forward", "data", "weight"
+"""A convolution, and its gradients with respect to input and weights."""
+
+
 class Algorithm(NamedTuple):
     """A way to compute a convolution and its gradients."""
 
@@ -34,11 +38,11 @@ class Algorithm(NamedTuple):
     declines: Callable
     """(desc, dtype) -> None, or the reason why this algorithm cannot be used"""
     pays: Callable
-    """desc -> whether it is expected to be faster than those behind it in the list"""
+    """(desc, one of DIRECTIONS) -> whether it is expected to be faster than those behind it in the list"""
     prepare: Callable
-    """(w, desc) -> the filters as forward wants them"""
+    """(w, desc) -> the filters in the form forward multiplies with, for many calls"""
     forward: Callable
-    """(x, filters, b, y, desc, relu)"""
+    """(x, w, prepared, b, y, desc, relu); prepared: w as prepare returns it, or None"""
     backward_data: Callable
     """(dy, w, dx, desc, b=None); with b, a bias a channel, this is the transposed convolution"""
     backward_weight: Callable
@@ -49,81 +53,114 @@ def never_declines(desc, dtype):
     return None
 
 
+def always(desc, direction):
+    return True
+
+
 def depthwise_declines(desc, dtype):
     if desc.groups != desc.c or desc.groups != desc.k:
         return f"{desc.c} channels and {desc.k} filters in {desc.groups} groups; it is for one of each in every group"
     return None
 
 
-def winograd_declines(desc, dtype):
+def winograd_declines(desc, dtype, size):
+    """The reason against Winograd's algorithm for kernels of size x size, or None."""
     if dtype != np.float32:
         return f"dtype is {dtype}; Winograd's rounding is for float32 only"
-    if (desc.r, desc.s) != (3, 3) or desc.stride != (1, 1) or desc.dilation != (1, 1):
+    if (desc.r, desc.s) != (size, size) or desc.stride != (1, 1) or desc.dilation != (1, 1):
         kernel = f"a {desc.r} x {desc.s} kernel with stride {desc.stride} and dilation {desc.dilation}"
-        return f"it is for 3 x 3 kernels with stride and dilation 1, not for {kernel}"
+        return f"it is for {size} x {size} kernels with stride and dilation 1, not for {kernel}"
     if max(desc.w, desc.ow) > 2048:  # kernels/winograd.pyx takes at most 1024 tiles of 2 pixels in a row
         return f"the image is {desc.w} pixels wide, more than 2048"
+    if (desc.c + desc.k) // desc.groups > 4096:  # 36 points of a panel of tiles would not fit 32 MiB a thread
+        return f"{desc.c} channels and {desc.k} filters in {desc.groups} groups, more than 4096 a group"
     return None
 
 
-def winograd_pays(desc, m):
-    """Every filter is transformed once, whatever the image's size, and few channels do not pay for the tiles'
-    transforms. F(4 x 4) has (4 / m)^2 times fewer tiles but more than twice the transformed filters, which a small
-    image does not pay for either."""
-    channels, filters = desc.c // desc.groups, desc.k // desc.groups
-    pixels = desc.n * desc.oh * desc.ow
+def winograd_pays(desc, direction, m):
+    """F(m x m, 3 x 3). Every filter is transformed once, whatever the image's size, and few channels do not pay for the
+    tiles' transforms. F(4 x 4) has four times fewer tiles than F(2 x 2) but more than twice the transformed filters,
+    which a small image does not pay for."""
+    channels, filters, pixels = desc.c // desc.groups, desc.k // desc.groups, desc.n * desc.oh * desc.ow
     if min(channels, filters) < 24:
         return False
-    if channels * filters >= 512 * 512:
-        return pixels >= (2048 if m == 4 else 256)
-    return pixels >= (1024 if m == 4 else 128)
+    if direction == "weight":
+        return pixels >= (2048 if m == 4 else 600)
+    if m == 2:
+        return pixels >= 128
+    return pixels >= (600 if direction == "forward" or channels >= 256 else 1024)
+
+
+def winograd5_pays(desc, direction):
+    """F(2 x 2, 5 x 5)"""
+    channels, filters, pixels = desc.c // desc.groups, desc.k // desc.groups, desc.n * desc.oh * desc.ow
+    if direction == "weight":
+        return min(channels, filters) >= 32 and pixels >= 2048
+    return min(channels, filters) >= 16 and pixels >= 128
 
 
 def direct_backward_data(dy, w, dx, desc, b=None):
-    """By rows for the few channels that images have, by matrix product otherwise."""
-    few = desc.c // desc.groups <= 2
-    (depthwise if few else direct).conv2d_backward_data(dy, w, dx, desc, b)
+    """By rows for the few channels that images have, by matrix product otherwise, and if the slab of a row of results,
+    of all filters, would be large."""
+    span_y, span_x = (d * (n - 1) + 1 for d, n in zip(desc.dilation, (desc.r, desc.s), strict=True))
+    slab = desc.k // desc.groups * span_y * (min(desc.ow, 1024) + span_x)
+    few = desc.c // desc.groups <= 2 and slab <= 2**21
+    (depthwise.backward_data_by_rows if few else direct.conv2d_backward_data)(dy, w, dx, desc, b)
 
 
 # In order of preference. docs/performance.md has the measurements behind the rules.
 CONV2D_ALGORITHMS = (
-    Algorithm("depthwise", depthwise_declines, lambda desc: True,
+    Algorithm("depthwise", depthwise_declines, always,
               depthwise.prepare, depthwise.conv2d_forward,
               depthwise.conv2d_backward_data, depthwise.conv2d_backward_weight),
-    Algorithm("winograd4", winograd_declines, partial(winograd_pays, m=4),
+    Algorithm("winograd4", partial(winograd_declines, size=3), partial(winograd_pays, m=4),
               partial(winograd.prepare, m=4), partial(winograd.conv2d_forward, m=4),
               partial(winograd.conv2d_backward_data, m=4), partial(winograd.conv2d_backward_weight, m=4)),
-    Algorithm("winograd2", winograd_declines, partial(winograd_pays, m=2),
+    Algorithm("winograd2", partial(winograd_declines, size=3), partial(winograd_pays, m=2),
               partial(winograd.prepare, m=2), partial(winograd.conv2d_forward, m=2),
               partial(winograd.conv2d_backward_data, m=2), partial(winograd.conv2d_backward_weight, m=2)),
-    Algorithm("implicit", never_declines, lambda desc: True,
+    Algorithm("winograd5", partial(winograd_declines, size=5), winograd5_pays,
+              partial(winograd.prepare, m=2), partial(winograd.conv2d_forward, m=2),
+              partial(winograd.conv2d_backward_data, m=2), partial(winograd.conv2d_backward_weight, m=2)),
+    Algorithm("implicit", never_declines, always,
               direct.prepare, partial(direct.conv2d_forward, explicit=False),
               direct_backward_data, direct.conv2d_backward_weight),
-    Algorithm("im2col", never_declines, lambda desc: False,
+    Algorithm("im2col", never_declines, lambda desc, direction: False,
               direct.prepare, partial(direct.conv2d_forward, explicit=True),
               direct.conv2d_backward_data, direct.conv2d_backward_weight),
 )  # fmt: skip
 
 
+class Choice(NamedTuple):
+    """The algorithm for each direction."""
+
+    forward: Algorithm
+    data: Algorithm
+    weight: Algorithm
+
+
 def choose(op, algorithms, desc, dtype, algo):
-    """The first algorithm that can be used and pays; or the one named, ValueError if it declines."""
-    for candidate in algorithms:
-        name = candidate.name
-        reason = candidate.declines(desc, dtype)
-        if algo == name:
-            if reason is not None:
-                raise ValueError(f"{op}: algo={name!r} cannot be used here: {reason}")
-            return candidate
-        wanted = algo == "auto" or (algo == "exact" and not name.startswith("winograd"))
-        if wanted and reason is None and candidate.pays(desc):
-            return candidate
-    names = ", ".join(repr(a.name) for a in algorithms)
-    raise ValueError(f"{op}: unknown algo {algo!r}, expected 'auto', 'exact', {names}")
+    """The first algorithms that can be used and pay; or the one named, ValueError if it declines."""
+    named = [a for a in algorithms if a.name == algo]
+    if named:
+        reason = named[0].declines(desc, dtype)
+        if reason is not None:
+            raise ValueError(f"{op}: algo={algo!r} cannot be used here: {reason}")
+        return Choice(*named * len(DIRECTIONS))
+    if algo not in ("auto", "exact"):
+        names = ", ".join(repr(a.name) for a in algorithms)
+        raise ValueError(f"{op}: unknown algo {algo!r}, expected 'auto', 'exact', {names}")
+    usable = [
+        a
+        for a in algorithms
+        if a.declines(desc, dtype) is None and not (algo == "exact" and a.name.startswith("winograd"))
+    ]
+    return Choice(*[next(a for a in usable if a.pays(desc, direction)) for direction in DIRECTIONS])
 
 
 @cached
 def conv2d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo):
-    """(descriptor, algorithm) of a call."""
+    """(descriptor, algorithms) of a call."""
     desc = conv2d_desc(x_shape, w_shape, stride, padding, dilation, groups)
     return desc, choose("conv2d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
@@ -163,14 +200,19 @@ class Conv2dCtx(NamedTuple):
     x: np.ndarray
     w: np.ndarray
     bias: bool
-    algorithm: Algorithm
+    choice: Choice
     y: np.ndarray | None
     """Kept if a ReLU follows."""
 
     @property
     def algo(self):
         """Name of the algorithm that ran."""
-        return self.algorithm.name
+        return self.choice.forward.name
+
+    @property
+    def gradient_algos(self):
+        """Names of the algorithms for the gradients that have several."""
+        return {"x": self.choice.data.name, "w": self.choice.weight.name}
 
 
 def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, algo="auto", keep=True):
@@ -184,6 +226,7 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     activation: None, or "relu", applied before the result is stored.
     algo: "auto"; "exact", without Winograd's different rounding; or one of
         "winograd4", "winograd2": minimal filtering F(4x4, 3x3) and F(2x2, 3x3), float32 and 3x3 kernels only;
+        "winograd5": F(2x2, 5x5), float32 and 5x5 kernels only;
         "depthwise": one channel and one filter in every group;
         "implicit": matrix product with a column matrix that is never stored;
         "im2col": the same, stored for a few rows at a time.
@@ -192,7 +235,7 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     x = array(x, "conv2d", "x", 4, "(N, C, H, W)")
     prepared = w if type(w) is PreparedConv2d else None
     w = array(w if prepared is None else prepared.w, "conv2d", "w", 4, "(K, C/groups, R, S)", x)
-    desc, algorithm = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
+    desc, choice = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     if b is not None:
         b = array_of_shape(b, "conv2d", "b", (desc.k,), x)
     if activation is not None and activation != "relu":
@@ -200,9 +243,9 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     relu = activation is not None
     y = np.empty(desc.y_shape, x.dtype)
     if desc.n:
-        filters = algorithm.prepare(w, desc) if prepared is None else prepared.form(algorithm, desc)
-        algorithm.forward(x, filters, b, y, desc, relu)
-    return y, Conv2dCtx(desc, x, w, b is not None, algorithm, y if relu else None) if keep else None
+        form = None if prepared is None else prepared.form(choice.forward, desc)
+        choice.forward.forward(x, w, form, b, y, desc, relu)
+    return y, Conv2dCtx(desc, x, w, b is not None, choice, y if relu else None) if keep else None
 
 
 def conv2d_backward(dy, ctx, needs=(True, True, True)):
@@ -220,11 +263,11 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     if needs[0]:
         dx = empty_like(x)
         if desc.n:
-            ctx.algorithm.backward_data(dy, w, dx, desc)
+            ctx.choice.data.backward_data(dy, w, dx, desc)
     if needs[1]:
         dw = empty_like(w)
         if desc.n:
-            ctx.algorithm.backward_weight(x, dy, dw, desc)
+            ctx.choice.weight.backward_weight(x, dy, dw, desc)
         else:
             dw.fill(0)
     if needs[2] and ctx.bias:
@@ -240,17 +283,22 @@ class ConvTranspose2dCtx(NamedTuple):
     x: np.ndarray
     w: np.ndarray
     bias: bool
-    algorithm: Algorithm
+    choice: Choice
 
     @property
     def algo(self):
         """Name of the algorithm that ran."""
-        return self.algorithm.name
+        return self.choice.data.name
+
+    @property
+    def gradient_algos(self):
+        """Names of the algorithms for the gradients that have several."""
+        return {"x": self.choice.forward.name, "w": self.choice.weight.name}
 
 
 @cached
 def conv_transpose2d_plan(x_shape, w_shape, dtype, stride, padding, output_padding, groups, dilation, algo):
-    """(descriptor, algorithm) of a call."""
+    """(descriptor, algorithms) of a call."""
     desc = conv_transpose2d_desc(x_shape, w_shape, stride, padding, output_padding, groups, dilation)
     return desc, choose("conv_transpose2d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
@@ -267,15 +315,15 @@ def conv_transpose2d_forward(
     """
     x = array(x, "conv_transpose2d", "x", 4, "(N, K, H, W)")
     w = array(w, "conv_transpose2d", "w", 4, "(K, C/groups, R, S)", x)
-    desc, algorithm = conv_transpose2d_plan(
+    desc, choice = conv_transpose2d_plan(
         x.shape, w.shape, x.dtype, stride, padding, output_padding, groups, dilation, algo
     )
     if b is not None:
         b = array_of_shape(b, "conv_transpose2d", "b", (desc.c,), x)
     y = np.empty(desc.x_shape, x.dtype)
     if desc.n:
-        algorithm.backward_data(x, w, y, desc, b)
-    return y, ConvTranspose2dCtx(desc, x, w, b is not None, algorithm) if keep else None
+        choice.data.backward_data(x, w, y, desc, b)
+    return y, ConvTranspose2dCtx(desc, x, w, b is not None, choice) if keep else None
 
 
 def conv_transpose2d_backward(dy, ctx, needs=(True, True, True)):
@@ -287,11 +335,11 @@ def conv_transpose2d_backward(dy, ctx, needs=(True, True, True)):
     if needs[0]:
         dx = empty_like(x)
         if desc.n:
-            ctx.algorithm.forward(dy, ctx.algorithm.prepare(w, desc), None, dx, desc, False)
+            ctx.choice.forward.forward(dy, w, None, None, dx, desc, False)
     if needs[1]:
         dw = empty_like(w)
         if desc.n:
-            ctx.algorithm.backward_weight(dy, x, dw, desc)
+            ctx.choice.weight.backward_weight(dy, x, dw, desc)
         else:
             dw.fill(0)
     if needs[2] and ctx.bias:
@@ -301,7 +349,7 @@ def conv_transpose2d_backward(dy, ctx, needs=(True, True, True)):
 
 @cached
 def conv1d_plan(x_shape, w_shape, dtype, stride, padding, dilation, groups, algo):
-    """(descriptor, algorithm) of a call."""
+    """(descriptor, algorithms) of a call."""
     desc = conv1d_desc(x_shape, w_shape, stride, padding, dilation, groups)
     return desc, choose("conv1d", CONV2D_ALGORITHMS, desc, dtype, algo)
 
@@ -315,14 +363,14 @@ def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     """
     x = array(x, "conv1d", "x", 3, "(N, C, L)")
     w = array(w, "conv1d", "w", 3, "(K, C/groups, R)", x)
-    desc, algorithm = conv1d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
+    desc, choice = conv1d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     x, w = x[:, :, None], w[:, :, None]
     if b is not None:
         b = array_of_shape(b, "conv1d", "b", (desc.k,), x)
     y = np.empty(desc.y_shape, x.dtype)
     if desc.n:
-        algorithm.forward(x, algorithm.prepare(w, desc), b, y, desc, False)
-    return y[:, :, 0], Conv2dCtx(desc, x, w, b is not None, algorithm, None) if keep else None
+        choice.forward.forward(x, w, None, b, y, desc, False)
+    return y[:, :, 0], Conv2dCtx(desc, x, w, b is not None, choice, None) if keep else None
 
 
 def conv1d_backward(dy, ctx, needs=(True, True, True)):
@@ -349,7 +397,7 @@ def rot180(w):
 def window_desc(op, x_shape, kernel_size, stride, padding, dilation):
     """Windows of an image as the convolution that would read them."""
     r, s = pair(hashable(kernel_size), op, "kernel_size", 1)
-    return conv2d_desc(x_shape, (1, x_shape[1], r, s), stride, padding, dilation, op=op)
+    return conv2d_desc(x_shape, (1, x_shape[1], r, s), stride, padding, dilation, 1, op)
 
 
 def im2col(x, kernel_size, stride=1, padding=0, dilation=1):

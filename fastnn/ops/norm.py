@@ -44,13 +44,15 @@ def batch_norm_forward(
     be writable C-contiguous (C,) arrays of x's dtype. An empty batch leaves them as they are. momentum, eps: numbers.
     Otherwise running_mean and running_var are the statistics, and constants to the backward pass.
     Returns (y, ctx).
-    Raises ValueError when training on a single value per channel, or with momentum=None: a cumulative average needs a
-    count of batches, which is for the layer to keep (momentum = 1 / count).
+    Raises ValueError for an eps below 0, when training on a single value per channel, or with momentum=None: a
+    cumulative average needs a count of batches, which is for the layer to keep (momentum = 1 / count).
     """
     x = array(x, "batch_norm", "x")
     desc = batch_norm_desc(x.shape)
     channels = (desc.c,)
     eps = number(eps, "batch_norm", "eps")
+    if not eps >= 0:
+        raise ValueError(f"batch_norm: eps must not be negative or NaN, got {eps}")
     if weight is not None:
         weight = array_of_shape(weight, "batch_norm", "weight", channels, x)
     if bias is not None:

@@ -131,6 +131,15 @@ def backward(op, dy, dh, dc, ctx, needs):
     )
 
 
+def parts_of(dy, op, names):
+    """The gradients that make up dy, a tuple of `names`."""
+    if not isinstance(dy, tuple | list):
+        raise TypeError(f"{op}: dy must be a tuple ({', '.join(names)}), got {type(dy).__name__}")
+    if len(dy) != len(names):
+        raise ValueError(f"{op}: dy has {len(dy)} elements, expected {len(names)}: ({', '.join(names)})")
+    return dy
+
+
 def lstm_step_backward(dy, ctx, needs=(True,) * 7):
     """Gradients (dx, dw_ih, dw_hh, db_ih, db_hh, dh0, dc0) of lstm_step; None for those not needed and for arguments
     that were absent.
@@ -138,7 +147,7 @@ def lstm_step_backward(dy, ctx, needs=(True,) * 7):
     dy: (dh, dc), each (N, H) or None for zero. With dc' = dc + dh o (1 - tanh(c)^2), the gradients at the gates'
     arguments are dc' g i (1 - i), dc' c0 f (1 - f), dc' i (1 - g^2), dh tanh(c) o (1 - o), and dc0 = dc' f.
     """
-    dh, dc = dy
+    dh, dc = parts_of(dy, "lstm_step", ("dh", "dc"))
     return backward("lstm_step", None, dh, dc, ctx, needs)
 
 
@@ -147,5 +156,5 @@ def lstm_backward(dy, ctx, needs=(True,) * 7):
 
     dy: (dy, dh, dc), of shapes (T, N, H), (N, H), (N, H), each or None for zero.
     """
-    dy, dh, dc = dy
+    dy, dh, dc = parts_of(dy, "lstm", ("dy", "dh", "dc"))
     return backward("lstm", dy, dh, dc, ctx, needs)

@@ -53,11 +53,12 @@ def depth_of(describe):
     return depth
 
 
-def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
+def torch_conv2d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1, activation=None):
     if isinstance(padding, tuple | list) and len(padding) == 4:
         top, bottom, left, right = padding
         x, padding = torch.nn.functional.pad(x, (left, right, top, bottom)), 0
-    return torch.nn.functional.conv2d(x, w, b, stride, padding, dilation, groups)
+    y = torch.nn.functional.conv2d(x, w, b, stride, padding, dilation, groups)
+    return torch.nn.functional.relu(y, inplace=True) if activation == "relu" else y
 
 
 def torch_conv1d(torch, x, w, b, stride=1, padding=0, dilation=1, groups=1):
@@ -70,13 +71,18 @@ def torch_conv_transpose2d(torch, x, w, b, stride=1, padding=0, output_padding=0
     return torch.nn.functional.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
 
 
-ALGOS = ("depthwise", "winograd4", "winograd2", "implicit", "im2col")
+ALGOS = ("depthwise", "winograd4", "winograd2", "winograd5", "implicit", "im2col")
 
-# Rounding of Winograd's F(m x m, 3 x 3): a result is A^T [(G g G^T) . (B^T d B)] A, so that an error in a product
+# Rounding of Winograd's F(m x m, r x r): a result is A^T [(G g G^T) . (B^T d B)] A, so that an error in a product
 # enters it multiplied by at most the largest row sum of |A^T| (|G| 1) (|B^T| 1), squared for two dimensions: 48^2 for
-# m = 4, 8^2 for m = 2. Against the 9 terms of the definition that is the amplification below. (Barabasz et al.,
-# "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.)
-ROUNDING = {"winograd4": Rounding(2304 / 9, False), "winograd2": Rounding(64 / 9, True)}
+# F(4x4, 3x3), 8^2 for F(2x2, 3x3). Against the 9 terms of the definition that is the amplification below. For
+# F(2x2, 5x5) the weights' gradient is worse, G^T [(B^T d B) . (A dy A^T)] G: (122/3)^2 against the 4 terms of a tile.
+# (Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.)
+ROUNDING = {
+    "winograd4": Rounding(2304 / 9, False),
+    "winograd2": Rounding(64 / 9, True),
+    "winograd5": Rounding(1654 / 4, False),
+}
 
 VGG16_BATCH_4 = tuple(
     layer(4, c, size, k, 3, padding=1, label=f"vgg16 {c}->{k} {size}x{size}")
@@ -103,6 +109,8 @@ SPECS = (
             case((3, 17, 4, 5), (15, 17, 1, 1)),
             case((2, 5, 7, 6), (3, 5, 1, 1), stride=(2, 3)),
             case((1, 2, 12, 12), (2, 2, 5, 5), stride=3, dilation=2, padding=4),
+            case((2, 18, 7, 9), (17, 18, 5, 5), padding=2),
+            case((2, 4, 35, 6), (6, 2, 5, 5), padding=(1, 3), groups=2),
             case((5, 2, 3, 3), (3, 2, 3, 3), padding="valid"),
             case((2, 40, 6, 6), (33, 40, 3, 3), padding=1),
             case((2, 2, 33, 41), (3, 2, 3, 3), padding=1),  # several panels of Winograd tiles
@@ -126,6 +134,7 @@ SPECS = (
         algos=ALGOS,
         rounding=ROUNDING,
         peers={"torch": torch_conv2d},
+        prepares="w",
     ),
     OpSpec(
         name="conv1d",
@@ -141,6 +150,7 @@ SPECS = (
         backward_work=work_of(describe_1d, 2),
         depth=depth_of(describe_1d),
         multilinear=True,
+        algos=tuple(algo for algo in ALGOS if not algo.startswith("winograd")),
         peers={"torch": torch_conv1d},
     ),
     OpSpec(
@@ -155,6 +165,7 @@ SPECS = (
             case_transposed((1, 2, 3, 4), (2, 2, 1, 2), stride=(2, 3), output_padding=1),
             case_transposed((2, 5, 7, 9), (5, 1, 3, 3), groups=5, stride=2, padding=1, output_padding=1),
             case_transposed((2, 18, 9, 13), (18, 17, 3, 3), padding=1),
+            case_transposed((2, 3, 6, 5), (3, 4, 5, 5), padding=(2, 1)),
         ),
         bench=(
             case_transposed((8, 64, 28, 28), (64, 32, 4, 4), stride=2, padding=1, label="up-convolution 4x4/2"),
