@@ -1,5 +1,7 @@
 #include "cpu.h"
 
+#include <stdio.h>
+
 #if !defined(_WIN32)
 #include <unistd.h>
 #endif
@@ -44,11 +46,31 @@ static int highest_level(void) { return FNN_BASELINE; }
 
 int fnn_cpu_supports(int isa) { return isa >= FNN_BASELINE && isa <= highest_level(); }
 
-long fnn_cache_bytes(void)
+#if defined(__linux__)
+/* What the kernel tells of a cache, 0 if nothing. (In virtual machines sysconf may count caches of the whole host.) */
+static long listed_cache_bytes(int level)
 {
-    long n = 0;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-    n = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    char path[64];
+    long kib = 0;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", level); /* 0 and 1 are level 1 */
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%ldK", &kib) != 1)
+        kib = 0;
+    fclose(f);
+    return kib << 10;
+}
+#else
+static long listed_cache_bytes(int level) { return (void)level, 0; }
 #endif
-    return n > 0 ? n : 1L << 20;
+
+long fnn_cache_bytes(int level)
+{
+    long n = listed_cache_bytes(level);
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+    if (n <= 0)
+        n = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+#endif
+    return n > 0 ? n : level == 2 ? 1L << 20 : 1L << 25;
 }

@@ -7,7 +7,7 @@ enum { FNN_BASELINE = 0, FNN_AVX2 = 1, FNN_AVX512 = 2, FNN_ISA_COUNT = 3 };
 /* 1 if code compiled for `isa` may run here (CPU and operating system), else 0. */
 int fnn_cpu_supports(int isa);
 
-/* Bytes of a core's second-level cache; a guess where the system does not tell. */
-long fnn_cache_bytes(void);
+/* Bytes of the cache of level 2 or 3 that a core uses; a guess where the system does not tell. */
+long fnn_cache_bytes(int level);
 
 #endif

@@ -257,6 +257,48 @@ def test_repeated_calls_leak_nothing():
     assert (pages() - before) * os.sysconf("SC_PAGESIZE") < 20 * x.nbytes
 
 
+def address(x):
+    return x.__array_interface__["data"][0]
+
+
+def test_memory_of_a_freed_result_is_used_again():
+    fastnn.release_memory()
+    x = np.ones((3, 1 << 20), np.float32)
+    y, _ = ops.relu_forward(x)
+    first = address(y)
+    assert first % 64 == 0
+    last_rows = y[1:]  # which keeps the memory in use
+    del y
+    other, _ = ops.relu_forward(-x)
+    assert not np.shares_memory(other, last_rows)
+    assert (last_rows == 1).all()
+    assert (other == 0).all()
+    del last_rows
+    again, _ = ops.relu_forward(x[:, : -(1 << 16)].copy())
+    assert address(again) == first
+    much_smaller, _ = ops.relu_forward(x[:1])
+    assert address(much_smaller) not in (first, address(other))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_kept_memory_is_given_back(python):
+    code = """if True:
+        import os, numpy as np, fastnn
+        def megabytes():
+            return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
+        x = np.ones(1 << 24, np.float32)
+        fastnn.functional.relu(x[:10])
+        before = megabytes()
+        fastnn.functional.relu(x)
+        print(megabytes() - before)
+        fastnn.release_memory()
+        print(megabytes() - before)
+    """
+    kept, after = map(int, python("-c", code).stdout.split())
+    assert 60 <= kept <= 70
+    assert after <= 6
+
+
 # ---- import ----
 
 FP_ENVIRONMENT = """

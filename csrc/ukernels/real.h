@@ -38,6 +38,7 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vload FN(vload)
 #define vstore FN(vstore)
 #define vset1 FN(vset1)
+#define vstream FN(vstream)
 #define vload_n FN(vload_n)
 #define vstore_n FN(vstore_n)
 #define vload_upto FN(vload_upto)
@@ -58,6 +59,20 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 FNN_INLINE vec vload(const real *p) { return *(const uvec *)p; }
 FNN_INLINE void vstore(real *p, vec v) { *(uvec *)p = v; }
 FNN_INLINE vec vset1(real x) { return x - (vec){0}; } /* x - (+0) is x, signed zeros and NaN included */
+
+/* To an aligned address, past the caches, which need not read the line first; vstream_end before another thread reads. */
+FNN_INLINE void vstream(real *p, vec v)
+{
+#if defined(FNN_BUILD_AVX512)
+    _mm512_stream_ps((float *)p, (__m512)v);
+#elif defined(FNN_BUILD_AVX2)
+    _mm256_stream_ps((float *)p, (__m256)v);
+#elif defined(__x86_64__)
+    _mm_stream_ps((float *)p, (__m128)v);
+#else
+    *(vec *)p = v;
+#endif
+}
 
 /* 0, 1, 2, … as integers of the lane width. */
 FNN_INLINE ivec viota(void)

@@ -46,4 +46,12 @@
 
 #define FNN_INLINE static inline __attribute__((always_inline))
 
+/* All vstream before it are seen by other threads before anything after it. */
+FNN_INLINE void vstream_end(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 #endif

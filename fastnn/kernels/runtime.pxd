@@ -16,6 +16,9 @@ cdef inline char *data_or_null(cnp.ndarray x) noexcept:
 # Bytes of a core's second-level cache, for the sizes of tiles; no result depends on it.
 cdef Py_ssize_t cache_bytes
 
+# Bytes of the last cache before memory. Results of calls that move more than this are written past the caches.
+cdef Py_ssize_t last_cache_bytes
+
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil
 
@@ -30,11 +33,17 @@ cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
 cdef inline Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
     return (nbytes + 63) & ~<Py_ssize_t>63
 
-# Cache-line aligned memory for one call, freed with the object.
-cdef class Scratch:
+# Cache-line aligned memory, freed with the object.
+cdef class Memory:
     cdef void *block
-    cdef Py_ssize_t nbytes         # of the block, which may be larger than what was asked for:
+    cdef Py_ssize_t nbytes         # of the block, which may be larger than what was asked for
+
+# Memory for one call.
+cdef class Scratch(Memory):
     cdef Py_ssize_t used
     cdef char *ptr
 
 cdef Scratch scratch(Py_ssize_t nbytes)
+
+# An uninitialised C-contiguous array for a result: float32, float64, int32 or int64.
+cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *dims, int dtype)

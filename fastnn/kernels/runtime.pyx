@@ -5,17 +5,20 @@ import os
 cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset, strcpy
 from cython.parallel cimport prange
 
 cdef extern from "cpu.h" nogil:
     int fnn_cpu_supports(int isa)
-    Py_ssize_t fnn_cache_bytes()
+    Py_ssize_t fnn_cache_bytes(int level)
 
 cdef extern from "memory.h" nogil:
     void *fnn_allocate(size_t nbytes)
     void fnn_free(void *p)
+    void fnn_offer(void *p, size_t nbytes)
+    Py_ssize_t fnn_memory_bytes()
     void fnn_count(ptrdiff_t *now, ptrdiff_t *peak, ptrdiff_t change)
 
 cdef extern from *:
@@ -156,69 +159,150 @@ if hasattr(os, "register_at_fork"):
 
 # ---- caches ----
 
-cdef Py_ssize_t cache_bytes = min(max(fnn_cache_bytes(), <Py_ssize_t>1 << 18), <Py_ssize_t>1 << 21)
+cdef Py_ssize_t cache_bytes = min(max(fnn_cache_bytes(2), <Py_ssize_t>1 << 18), <Py_ssize_t>1 << 21)
+cdef Py_ssize_t last_cache_bytes = min(max(fnn_cache_bytes(3), <Py_ssize_t>1 << 21), <Py_ssize_t>1 << 26)
 
-# ---- scratch ----
+# ---- memory of results and scratch ----
 
 cdef bint poisoned = False
 
-# Blocks worth keeping: the system would map and clear their pages anew in every call. Larger ones are rare.
+# Blocks worth keeping when they are freed: the system would map and clear their pages anew in every call, which takes
+# longer than most kernels take to fill them.
 cdef Py_ssize_t KEEP_LEAST = 1 << 18
-cdef Py_ssize_t KEEP_MOST = 1 << 26
+# Kept blocks this large are offered to the system, which takes them when it runs short. (Of huge pages that costs
+# microseconds; of small blocks as much as a kernel.)
+cdef Py_ssize_t OFFER_LEAST = 1 << 23
 
 cdef enum:
-    KEPT = 4
+    KEPT = 64
 
-cdef struct Block:
-    void *memory
+cdef struct Kept:
+    void *memory                       # NULL in an unused place
     Py_ssize_t nbytes
+    Py_ssize_t age                     # when it was freed
 
-cdef Block[KEPT] kept                  # free blocks; memory is NULL in an unused place
+cdef Kept[KEPT] kept
+cdef Py_ssize_t kept_bytes = 0, kept_count = 0
+cdef Py_ssize_t keep_most = min(fnn_memory_bytes() // 8, <Py_ssize_t>1 << 30)
 cdef cython.pymutex kept_lock
+
+
+cdef void *take_oldest() noexcept:
+    """The memory of the block that was kept longest, which is no longer kept; NULL if there is none. Under the lock."""
+    global kept_bytes
+    cdef int i, oldest = -1
+    for i in range(KEPT):
+        if kept[i].memory != NULL and (oldest < 0 or kept[i].age < kept[oldest].age):
+            oldest = i
+    if oldest < 0:
+        return NULL
+    cdef void *memory = kept[oldest].memory
+    kept_bytes -= kept[oldest].nbytes
+    kept[oldest].memory = NULL
+    return memory
+
+
+cdef void keep(void *memory, Py_ssize_t nbytes) noexcept:
+    """Keep a block in place of the oldest ones."""
+    global kept_bytes, kept_count
+    cdef int i, place
+    cdef bint room = False
+    if nbytes >= OFFER_LEAST:
+        fnn_offer(memory, nbytes)
+    while not room:
+        with kept_lock:
+            place = -1
+            for i in range(KEPT):
+                if kept[i].memory == NULL:
+                    place = i
+            room = place >= 0 and kept_bytes + nbytes <= keep_most
+            if room:
+                kept_count += 1
+                kept[place] = Kept(memory, nbytes, kept_count)
+                kept_bytes += nbytes
+            else:
+                unwanted = take_oldest()
+        if not room:
+            fnn_free(unwanted)
+
+
+cdef void *take(Py_ssize_t *nbytes) noexcept:
+    """The smallest kept block that holds nbytes and is not much larger; its size. NULL if there is none."""
+    global kept_bytes
+    cdef int i, best = -1
+    cdef void *memory = NULL
+    with kept_lock:
+        for i in range(KEPT):
+            if (kept[i].memory != NULL and nbytes[0] <= kept[i].nbytes <= nbytes[0] + nbytes[0] // 2
+                    and (best < 0 or kept[i].nbytes < kept[best].nbytes)):
+                best = i
+        if best >= 0:
+            memory, nbytes[0] = kept[best].memory, kept[best].nbytes
+            kept[best].memory = NULL
+            kept_bytes -= nbytes[0]
+    return memory
 
 
 cdef ptrdiff_t scratch_now = 0, scratch_most = 0     # bytes
 
 
-cdef class Scratch:
+cdef class Memory:
     def __dealloc__(self):
-        cdef void *unwanted = self.block
-        cdef int i, least = 0
+        if KEEP_LEAST <= self.nbytes <= keep_most:
+            keep(self.block, self.nbytes)
+        else:
+            fnn_free(self.block)
+
+
+cdef int obtain(Memory m, Py_ssize_t nbytes, str purpose) except -1:
+    """Give m a block of at least nbytes."""
+    m.nbytes = nbytes
+    if KEEP_LEAST <= nbytes <= keep_most:
+        m.block = take(&m.nbytes)
+    if m.block == NULL:
+        m.block = fnn_allocate(nbytes)
+        if m.block == NULL:
+            release_memory()
+            m.block = fnn_allocate(nbytes)
+        if m.block == NULL:
+            m.nbytes = 0
+            raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of {purpose}")
+    if poisoned:
+        memset(m.block, POISON, nbytes)
+    return 0
+
+
+cdef class Scratch(Memory):
+    def __dealloc__(self):
         fnn_count(&scratch_now, &scratch_most, -self.used)
-        if KEEP_LEAST <= self.nbytes <= KEEP_MOST:
-            with kept_lock:
-                for i in range(1, KEPT):   # in place of nothing, or else of the smallest block
-                    if kept[i].nbytes < kept[least].nbytes:
-                        least = i
-                if kept[least].nbytes < self.nbytes:
-                    unwanted = kept[least].memory
-                    kept[least].memory = self.block
-                    kept[least].nbytes = self.nbytes
-        fnn_free(unwanted)
 
 
 cdef Scratch scratch(Py_ssize_t nbytes):
     cdef Scratch s = Scratch.__new__(Scratch)
-    cdef int i, best = -1
-    if KEEP_LEAST <= nbytes <= KEEP_MOST:
-        with kept_lock:
-            for i in range(KEPT):
-                if kept[i].nbytes >= nbytes and (best < 0 or kept[i].nbytes < kept[best].nbytes):
-                    best = i
-            if best >= 0:
-                s.block, s.nbytes = kept[best].memory, kept[best].nbytes
-                kept[best].memory, kept[best].nbytes = NULL, 0
-    if s.block == NULL:
-        s.block = fnn_allocate(nbytes)
-        if s.block == NULL:
-            raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of scratch memory")
-        s.nbytes = nbytes
+    obtain(s, nbytes, "scratch memory")
     s.used = nbytes
     fnn_count(&scratch_now, &scratch_most, nbytes)
-    if poisoned:
-        memset(s.block, POISON, nbytes)
     s.ptr = <char *>s.block
     return s
+
+
+cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *dims, int dtype):
+    cdef Py_ssize_t nbytes = 8 if dtype == cnp.NPY_DOUBLE or dtype == cnp.NPY_INT64 else 4
+    cdef int i
+    cdef Memory m
+    cdef cnp.ndarray x
+    for i in range(ndim):
+        if dims[i] and nbytes > PY_SSIZE_T_MAX // dims[i]:
+            nbytes = 0                     # NumPy says what is wrong with it
+            break
+        nbytes *= dims[i]
+    if nbytes < KEEP_LEAST:
+        return cnp.PyArray_EMPTY(ndim, dims, dtype, 0)
+    m = Memory.__new__(Memory)
+    obtain(m, nbytes, "results")
+    x = cnp.PyArray_SimpleNewFromData(ndim, dims, dtype, m.block)
+    cnp.set_array_base(x, m)
+    return x
 
 
 def scratch_peak():
@@ -229,13 +313,15 @@ def scratch_peak():
     return peak
 
 
-def release_scratch():
-    """Give back the scratch memory that is kept for later calls, at most 4 blocks of 64 MiB."""
-    cdef int i
-    with kept_lock:
-        for i in range(KEPT):
-            fnn_free(kept[i].memory)
-            kept[i].memory, kept[i].nbytes = NULL, 0
+def release_memory():
+    """Give back to the system what is kept of freed results and scratch memory for later calls: 1 GiB at most."""
+    cdef void *memory
+    while True:
+        with kept_lock:
+            memory = take_oldest()
+        if memory == NULL:
+            break
+        fnn_free(memory)
 
 
 # ---- poisoned memory, for tests ----

@@ -5,6 +5,8 @@ import numpy as np
 cimport numpy as cnp
 from libc.string cimport memset
 
+from fastnn.kernels.runtime cimport fresh
+
 cnp.import_array()
 
 cdef object MaskedArray = np.ma.MaskedArray
@@ -106,20 +108,29 @@ def writable(object x, str op, str name, tuple shape, cnp.ndarray like):
     return a
 
 
-def empty(tuple shape, cnp.ndarray like):
-    """An uninitialised C-contiguous array of at most 4 dimensions and like's dtype."""
-    cdef cnp.npy_intp[4] dims
+cdef cnp.ndarray fresh_of_shape(tuple shape, int dtype):
+    cdef cnp.npy_intp[64] dims
     cdef int i
-    if len(shape) > 4:
-        raise ValueError(f"empty: shape {shape} has more than 4 dimensions")
+    if len(shape) > 64:
+        raise ValueError(f"empty: shape {shape} has more than 64 dimensions")
     for i in range(len(shape)):
         dims[i] = shape[i]
-    return cnp.PyArray_EMPTY(<int>len(shape), dims, cnp.PyArray_TYPE(like), 0)
+    return fresh(<int>len(shape), dims, dtype)
+
+
+def empty(tuple shape, cnp.ndarray like):
+    """An uninitialised C-contiguous array of like's dtype."""
+    return fresh_of_shape(shape, cnp.PyArray_TYPE(like))
+
+
+def empty_indices(tuple shape, cnp.ndarray like):
+    """The same of integers as wide as like's elements."""
+    return fresh_of_shape(shape, cnp.NPY_INT64 if cnp.PyArray_ITEMSIZE(like) == 8 else cnp.NPY_INT32)
 
 
 def empty_like(cnp.ndarray x):
     """An uninitialised C-contiguous array of x's shape and dtype."""
-    return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+    return fresh(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
 
 
 def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long long ignore):

@@ -18,7 +18,7 @@ from fastnn.descriptors import (
 )  # fmt: skip
 from fastnn.kernels import conv as direct
 from fastnn.kernels import depthwise, runtime, winograd
-from fastnn.ops._arrays import array, array_of_shape, empty_like
+from fastnn.ops._arrays import array, array_of_shape, empty, empty_like
 from fastnn.ops.elementwise import OutputCtx, relu_backward
 
 __all__ = [
@@ -241,7 +241,7 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     if activation is not None and activation != "relu":
         raise ValueError(f"conv2d: activation must be None or 'relu', got {activation!r}")
     relu = activation is not None
-    y = np.empty(desc.y_shape, x.dtype)
+    y = empty(desc.y_shape, x)
     if desc.n:
         form = None if prepared is None else prepared.form(choice.forward, desc)
         choice.forward.forward(x, w, form, b, y, desc, relu)
@@ -320,7 +320,7 @@ def conv_transpose2d_forward(
     )
     if b is not None:
         b = array_of_shape(b, "conv_transpose2d", "b", (desc.c,), x)
-    y = np.empty(desc.x_shape, x.dtype)
+    y = empty(desc.x_shape, x)
     if desc.n:
         choice.data.backward_data(x, w, y, desc, b)
     return y, ConvTranspose2dCtx(desc, x, w, b is not None, choice) if keep else None
@@ -367,7 +367,7 @@ def conv1d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     x, w = x[:, :, None], w[:, :, None]
     if b is not None:
         b = array_of_shape(b, "conv1d", "b", (desc.k,), x)
-    y = np.empty(desc.y_shape, x.dtype)
+    y = empty(desc.y_shape, x)
     if desc.n:
         choice.forward.forward(x, w, None, b, y, desc, False)
     return y[:, :, 0], Conv2dCtx(desc, x, w, b is not None, choice, None) if keep else None
@@ -409,7 +409,7 @@ def im2col(x, kernel_size, stride=1, padding=0, dilation=1):
     """
     x = array(x, "im2col", "x", 4, "(N, C, H, W)")
     desc = window_desc("im2col", x.shape, kernel_size, stride, padding, dilation)
-    cols = np.empty((desc.n, desc.depth, desc.oh * desc.ow), x.dtype)
+    cols = empty((desc.n, desc.depth, desc.oh * desc.ow), x)
     direct.im2col(x, cols, desc)
     return cols
 
@@ -424,6 +424,6 @@ def col2im(cols, x_shape, kernel_size, stride=1, padding=0, dilation=1):
         raise ValueError(f"col2im: x_shape must be (N, C, H, W), got {x_shape}")
     desc = window_desc("col2im", x_shape, kernel_size, stride, padding, dilation)
     cols = array_of_shape(cols, "col2im", "cols", (desc.n, desc.depth, desc.oh * desc.ow))
-    x = np.empty(x_shape, cols.dtype)
+    x = empty(x_shape, cols)
     direct.col2im(cols, x, desc)
     return x

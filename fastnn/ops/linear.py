@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels import linear as kernels
-from fastnn.ops._arrays import array, array_of_shape
+from fastnn.ops._arrays import array, array_of_shape, empty
 
 __all__ = ["linear_backward", "linear_forward", "matmul_backward", "matmul_forward"]
 
@@ -13,7 +13,7 @@ __all__ = ["linear_backward", "linear_forward", "matmul_backward", "matmul_forwa
 def product(a, b):
     """a b for matrices; each may be a transposed view."""
     (m, k), n = a.shape, b.shape[1]
-    c = np.empty((m, n), a.dtype)
+    c = empty((m, n), a)
     if m and k and n:
         kernels.matmul(a, b, c)
     else:
@@ -69,7 +69,7 @@ def linear_forward(x, w, b=None, *, keep=True):
         raise ValueError(f"linear: w has shape {w.shape}, expected at least one input and one output feature")
     if b is not None:
         b = array_of_shape(b, "linear", "b", (m,), x)
-    y = np.empty((n, m), x.dtype)
+    y = empty((n, m), x)
     kernels.linear_forward(x, w, b, y)
     return y, LinearCtx(x, w, b is not None) if keep else None
 

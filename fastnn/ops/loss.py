@@ -7,7 +7,7 @@ import numpy as np
 from fastnn.descriptors import is_int, number
 from fastnn.kernels import elementwise as elementwise_kernels
 from fastnn.kernels import loss as kernels
-from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty_like, index_array
+from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty, empty_like, index_array
 
 __all__ = ["cross_entropy_backward", "cross_entropy_forward", "mse_loss_backward", "mse_loss_forward"]
 
@@ -68,14 +68,14 @@ def cross_entropy_forward(x, target, *, ignore_index=-100, reduction="mean", lab
     layout = axis_layout(x, axis, "cross_entropy", "x")
     target = index_array(target, "cross_entropy", "target", shape[:axis] + shape[axis + 1 :], layout[1], ignore_index)
 
-    loss = np.empty(target.shape, x.dtype)
+    loss = empty(target.shape, x)
     max_, sum_ = (empty_like(loss), empty_like(loss)) if keep else (None, None)
     kernels.cross_entropy(x, target, *layout, ignore_index, label_smoothing, loss, max_, sum_)
     divisor = 1
     if reduction != "none":
         if reduction == "mean":
             divisor = kernels.count_targets(target, ignore_index)
-        problems, loss = loss, np.empty((), x.dtype)
+        problems, loss = loss, empty((), x)
         kernels.reduce(problems, divisor, loss)
     if not keep:
         return loss, None
@@ -117,7 +117,7 @@ def mse_loss_forward(x, target, reduction="mean", *, keep=True):
         loss = empty_like(x)
         elementwise_kernels.squared_error(x, target, loss)
     else:
-        loss = np.empty((), x.dtype)
+        loss = empty((), x)
         kernels.squared_error_reduce(x, target, divisor, loss)
     return loss, MseLossCtx(x, target, divisor, loss.shape) if keep else None
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn.descriptors import Pool2dDesc, Subsample2dDesc, is_int, pool2d_desc, subsample2d_desc
 from fastnn.kernels import pool as kernels
-from fastnn.ops._arrays import array, array_of_shape
+from fastnn.ops._arrays import array, array_of_shape, empty, empty_indices
 
 __all__ = [
     "avg_pool2d_backward", "avg_pool2d_forward", "max_pool2d_backward", "max_pool2d_forward", "min_pool2d_backward",
@@ -46,10 +46,10 @@ def select_forward(op, minimum, x, kernel_size, stride, padding, dilation, ceil_
     """max_pool2d_forward, or min_pool2d_forward if `minimum`."""
     x = array(x, op, "x", 4, LAYOUT)
     desc = pool2d_desc(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    y = np.empty(desc.y_shape, x.dtype)
+    y = empty(desc.y_shape, x)
     index = None
     if keep or return_indices:
-        index = np.empty(desc.y_shape, np.int32 if x.itemsize == 4 else np.int64)
+        index = empty_indices(desc.y_shape, x)
     kernels.select(x, y, index, desc.geometry, minimum)
     ctx = SelectCtx(desc, index, np.empty(0, x.dtype)) if keep else None
     return (y, index.astype(np.int64)) if return_indices else y, ctx
@@ -59,7 +59,7 @@ def select_backward(op, dy, ctx):
     """Backward of either."""
     desc = ctx.desc
     dy = array_of_shape(dy, op, "dy", desc.y_shape, ctx.like)
-    dx = np.empty(desc.x_shape, dy.dtype)
+    dx = empty(desc.x_shape, dy)
     kernels.select_backward(dy, ctx.where, dx, desc.geometry)
     return dx
 
@@ -122,7 +122,7 @@ def avg_pool2d_forward(
         if not is_int(divisor) or not 0 < abs(divisor) < 2**63:
             raise ValueError(f"avg_pool2d: divisor_override must be an integer other than 0, got {divisor!r}")
     include_pad = bool(count_include_pad)
-    y = np.empty(desc.y_shape, x.dtype)
+    y = empty(desc.y_shape, x)
     kernels.average(x, y, desc.geometry, divisor, include_pad)
     return y, AverageCtx(desc, divisor, include_pad, np.empty(0, x.dtype)) if keep else None
 
@@ -131,7 +131,7 @@ def avg_pool2d_backward(dy, ctx):
     """dx = the sum of dy / divisor over the windows that cover a pixel."""
     desc, divisor, include_pad, like = ctx
     dy = array_of_shape(dy, "avg_pool2d", "dy", desc.y_shape, like)
-    dx = np.empty(desc.x_shape, dy.dtype)
+    dx = empty(desc.x_shape, dy)
     kernels.average_backward(dy, dx, desc.geometry, divisor, include_pad)
     return dx
 
@@ -146,7 +146,7 @@ def subsample2d_forward(x, block, position="upper_left", *, keep=True):
     """
     x = array(x, "subsample2d", "x", 4, LAYOUT)
     desc = subsample2d_desc(x.shape, block, position)
-    y = np.empty(desc.y_shape, x.dtype)
+    y = empty(desc.y_shape, x)
     kernels.subsample(x, y, desc.geometry)
     return y, SubsampleCtx(desc, np.empty(0, x.dtype)) if keep else None
 
@@ -155,6 +155,6 @@ def subsample2d_backward(dy, ctx):
     """dx = dy at the pixels that were kept, and zero elsewhere."""
     desc, like = ctx
     dy = array_of_shape(dy, "subsample2d", "dy", desc.y_shape, like)
-    dx = np.empty(desc.x_shape, dy.dtype)
+    dx = empty(desc.x_shape, dy)
     kernels.subsample_backward(dy, dx, desc.geometry)
     return dx

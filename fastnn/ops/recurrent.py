@@ -108,7 +108,7 @@ def backward(op, dy, dh, dc, ctx, needs):
     dc = np.zeros(state, x.dtype) if dc is None else array_of_shape(dc, op, "dc", state, x).copy()
     present = (True, True, True, b_ih, b_hh, h0 is not None, c0 is not None)
     needs = [need and there for need, there in zip(needs, present, strict=True)]
-    dgates = np.empty(gates.shape, x.dtype)
+    dgates = empty(gates.shape, x)
     dbias = np.zeros(4 * h, x.dtype) if needs[3] or needs[4] else None
     if n:
         kernels.lstm_backward(dy, w_hh, c0, gates, c, dh, dc, dgates, dbias, t, n, h, needs[5])
