@@ -1,6 +1,7 @@
 #include "cpu.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #if !defined(_WIN32)
 #include <unistd.h>
@@ -73,4 +74,15 @@ long fnn_cache_bytes(int level)
         n = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
 #endif
     return n > 0 ? n : level == 2 ? 1L << 20 : 1L << 25;
+}
+
+double fnn_now(void)
+{
+    struct timespec t;
+#if defined(CLOCK_MONOTONIC)
+    clock_gettime(CLOCK_MONOTONIC, &t);
+#else
+    timespec_get(&t, TIME_UTC);
+#endif
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }

@@ -1,4 +1,4 @@
-/* Which instruction sets this machine can run: what the CPU has and what the operating system saves. */
+/* What this machine is: instruction sets that it can run (what the CPU has and the operating system saves), caches, time. */
 #ifndef FNN_CPU_H
 #define FNN_CPU_H
 
@@ -9,5 +9,8 @@ int fnn_cpu_supports(int isa);
 
 /* Bytes of the cache of level 2 or 3 that a core uses; a guess where the system does not tell. */
 long fnn_cache_bytes(int level);
+
+/* Seconds on a clock that never goes back, where there is one. */
+double fnn_now(void);
 
 #endif

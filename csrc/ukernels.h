@@ -60,9 +60,6 @@ typedef struct {
                   const ptrdiff_t *off, const void *b, ptrdiff_t ldb, void *c, ptrdiff_t ldc, int flags);
     /* dst[j][i] = src[i][j] for i < m, j < n */
     void (*transpose)(ptrdiff_t m, ptrdiff_t n, const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row);
-    /* measures the arithmetic limit: steps * fma_chain_flops operations */
-    double (*fma_chain)(ptrdiff_t steps);
-    int fma_chain_flops;
 } fnn_gemm_ukernels;
 
 /* ---- conv.c ---- */
@@ -227,6 +224,15 @@ typedef struct {
                                const void *c, const void *dh, const void *dy, void *dc, void *dgates, void *dbias);
 } fnn_recurrent_ukernels;
 
+/* ---- limits.c: what the machine can do ---- */
+typedef struct {
+    double (*fma_chain)(ptrdiff_t steps); /* steps * fma_chain_flops operations */
+    int fma_chain_flops;
+    /* reads `reads` arrays of n elements while writing `writes` aligned ones, past the caches or not; the pairs are
+     * (1, 0), (4, 1), (2, 1), (1, 1), (1, 4). Returns a value that depends on all, NaN for other pairs. */
+    double (*traffic)(int reads, int writes, int past, ptrdiff_t n, const void *const *src, void *const *dst);
+} fnn_limits_ukernels;
+
 typedef struct {
     const fnn_gemm_ukernels *gemm;
     const fnn_conv_ukernels *conv;
@@ -238,6 +244,7 @@ typedef struct {
     const fnn_softmax_ukernels *softmax;
     const fnn_loss_ukernels *loss;
     const fnn_recurrent_ukernels *recurrent;
+    const fnn_limits_ukernels *limits;
 } fnn_ukernels;
 
 extern const fnn_ukernels fnn_ukernels_baseline[2], fnn_ukernels_avx2[2], fnn_ukernels_avx512[2];

@@ -13,10 +13,13 @@ import numpy as np
 
 from fastnn.kernels import runtime
 
-__all__ = ["COPY_BYTES", "THOROUGH", "Effort", "Entry", "fma_peak", "interleave", "memory_bandwidth"]
+__all__ = ["COPY_BYTES", "MIXES", "THOROUGH", "Effort", "Entry", "fma_peak", "interleave", "memory_bandwidth"]
+
+MIXES = ((1, 0), (4, 1), (2, 1), (1, 1), (1, 4))
+"""Arrays read and written at a time that memory_bandwidth can measure."""
 
 COPY_BYTES = 256 << 20
-"""Bytes that memory_bandwidth's two arrays take together: beyond every core's own caches and most shared ones."""
+"""Bytes that memory_bandwidth's arrays take together: beyond every core's own caches and most shared ones."""
 
 
 class Entry(NamedTuple):
@@ -109,10 +112,20 @@ def fma_peak(threads: int, dtype=np.float32, seconds: float = 0.25) -> float:
     return best_rate(lambda size: runtime.fma_chain(size << 18, threads, bits), seconds)
 
 
-def memory_bandwidth(threads: int, nbytes: int = COPY_BYTES, seconds: float = 0.25) -> float:
-    """The memory limit in bytes/s: a copy between two arrays that take `nbytes` together, on `threads` threads; one
-    byte read for each byte written, both counted. (What the hardware reads of a line before it overwrites it is not.)
-    The best of several runs in `seconds`. Arrays that fit a shared cache are copied faster than the default ones."""
-    src = np.ones(nbytes // 2, np.uint8)
-    dst = np.zeros_like(src)
-    return best_rate(lambda n: sum(runtime.stream_copy(src, dst, threads) for _ in range(n)), seconds)
+def aligned(nbytes: int, value: float) -> np.ndarray:
+    """A float32 array that begins with a cache line."""
+    memory = np.full(nbytes // 4 + 16, value, np.float32)
+    start = -memory.ctypes.data % 64 // 4
+    return memory[start : start + nbytes // 4]
+
+
+def memory_bandwidth(
+    threads: int, nbytes: int = COPY_BYTES, seconds: float = 0.25, mix: tuple[int, int] = (1, 1)
+) -> float:
+    """The memory limit in bytes/s, on `threads` threads: mix[0] arrays are read while mix[1] are written, `nbytes` in
+    all, of which each counts once. More than the last cache holds is written past it, without reading the line first.
+    The best of several runs in `seconds`. What fits a shared cache is faster than the default."""
+    reads, writes = mix
+    size = nbytes // (reads + writes) // 256 * 256
+    sources, results = [aligned(size, 1) for _ in range(reads)], [aligned(size, 0) for _ in range(writes)]
+    return best_rate(lambda n: sum(runtime.stream(sources, results, threads) for _ in range(n)), seconds)

@@ -22,6 +22,8 @@ class Work(NamedTuple):
 
     flops: float
     bytes: float
+    written: float | None = None
+    """Of the bytes, those that are written; None: half of them."""
 
 
 class Rounding(NamedTuple):

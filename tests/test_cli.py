@@ -9,10 +9,11 @@ import pytest
 import fastnn
 from fastnn import ops
 from fastnn.cli import main
-from fastnn.cli.contest import Row, copy_size
+from fastnn.cli.contest import Row, copy_size, nearest_mix
 from fastnn.cli.terminal import Column, Table, fit, si
 from fastnn.kernels import runtime
-from fastnn.measure import Effort, Entry, best_rate, fma_peak, interleave, memory_bandwidth
+from fastnn.measure import MIXES, Effort, Entry, best_rate, fma_peak, interleave, memory_bandwidth
+from fastnn.registry import Work
 
 
 @pytest.fixture
@@ -111,6 +112,7 @@ def test_bench_writes_rows(capsys, tmp_path, shapes):
         assert row["seconds"] > 0
         assert row["others"]["numpy"] > 0
         assert row["bytes"] == (8 if row["direction"] == "forward" else 12) * 4000
+        assert ("1 thread" in row["others"]) == (row["threads"] == 2)
     assert document["isa"] == runtime.get_isa()
     assert document["limits per second"]["1"]["flops"] > 1e8
 
@@ -145,7 +147,28 @@ def test_limits_grow_with_the_instruction_set_and_are_plausible():
     peak = fma_peak(1, np.float32, 0.05)
     assert 1e8 < peak < 1e13
     assert fma_peak(1, np.float64, 0.05) < peak
-    assert 1e8 < memory_bandwidth(1, 8 << 20, 0.05) < 1e13
+    for mix in MIXES:
+        assert 1e8 < memory_bandwidth(1, 8 << 20, 0.05, mix) < 1e13
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("nbytes", [1 << 16, 1 << 27], ids=["cached", "past the caches"])
+def test_traffic_reads_and_writes_what_it_counts(isa, mix, nbytes):
+    size = nbytes // sum(mix) // 4 // 64 * 64
+    sources = [np.full(size, 1 + i, np.float32) for i in range(mix[0])]
+    memory = [np.zeros(size + 16, np.float32) for _ in range(mix[1])]
+    results = [x[-x.ctypes.data % 64 // 4 :][:size] for x in memory]
+    assert runtime.stream(sources, results, 2) == 4 * size * sum(mix)
+    for x in results:
+        assert (x == sum(range(1, 1 + mix[0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("work", "mix"),
+    [(Work(0, 8), (1, 1)), (Work(0, 4, 0), (1, 0)), (Work(0, 12, 4), (2, 1)), (Work(0, 5, 4), (1, 4))],
+)
+def test_a_call_is_held_against_the_nearest_mix(work, mix):
+    assert nearest_mix(work) == mix
 
 
 def test_best_rate_sees_past_a_fixed_delay():

@@ -21,6 +21,7 @@
         .softmax = &softmax_ukernels_f##bits, \
         .loss = &loss_ukernels_f##bits, \
         .recurrent = &recurrent_ukernels_f##bits, \
+        .limits = &limits_ukernels_f##bits, \
     }
 
 const fnn_ukernels FNN_TABLE[2] = {FNN_FAMILIES(32), FNN_FAMILIES(64)};

@@ -15,3 +15,4 @@
 #include "softmax.c"
 #include "loss.c"
 #include "recurrent.c"
+#include "limits.c"

@@ -525,24 +525,6 @@ static void FN(transpose)(ptrdiff_t m, ptrdiff_t n, const void *src_, ptrdiff_t 
     }
 }
 
-/* 12 independent chains of fused multiply-adds: the arithmetic limit of a core. Returns a value that depends on all. */
-static double FN(fma_chain)(ptrdiff_t steps)
-{
-    vec acc[12];
-    const vec x = vset1((real)0.999), y = vset1((real)0.001);
-    for (int i = 0; i < 12; i++)
-        acc[i] = vset1((real)i);
-    for (ptrdiff_t p = 0; p < steps; p++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            acc[i] = acc[i] * x + y;
-    }
-    vec s = acc[0];
-    for (int i = 1; i < 12; i++)
-        s += acc[i];
-    return (double)vsum(s);
-}
-
 static const fnn_gemm_ukernels FN(gemm_ukernels) = {
     .mr = FNN_MR,
     .nr = 2 * FNN_VBYTES / sizeof(real),
@@ -559,6 +541,4 @@ static const fnn_gemm_ukernels FN(gemm_ukernels) = {
     .dot = FN(gemm_dot),
     .outer = FN(gemm_outer),
     .transpose = FN(transpose),
-    .fma_chain = FN(fma_chain),
-    .fma_chain_flops = 2 * 12 * FNN_VBYTES / sizeof(real),
 };

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from fastnn import __version__
-from fastnn.cli.contest import SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
+from fastnn.cli.contest import SERIAL, SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
 from fastnn.cli.peers import PEERS, installed
 from fastnn.cli.select import DTYPES, add_filter, comma_list, selected, thread_counts
 from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, fit, si, width
 from fastnn.config import config, cpu_model
 from fastnn.kernels import runtime
-from fastnn.measure import COPY_BYTES, THOROUGH, Effort
+from fastnn.measure import COPY_BYTES, MIXES, THOROUGH, Effort
 from fastnn.registry import Case, specs
 from fastnn.threads import get_num_threads
 from fastnn.verify import forced
@@ -110,14 +110,13 @@ def header(args, load, effort, peers, threads):
         yield f"peers: {', '.join(f'{name} {peer.version}' for name, peer in peers.items())}"
     for n in threads:
         peak = arithmetic_limit(n, runtime.get_isa(), DTYPES[args.dtype])
-        yield (
-            f"limits, {n} thread{'s' * (n > 1)}: {si(peak, 'FLOP/s')} multiply-add in registers, "
-            f"{si(memory_limit(n, COPY_BYTES), 'B/s')} copy of {COPY_BYTES >> 20} MiB (a byte read for each written)"
-        )
+        rates = ", ".join(f"{r}:{w} {si(memory_limit(n, COPY_BYTES, (r, w)), 'B/s')}" for r, w in MIXES)
+        yield f"limits, {n} thread{'s' * (n > 1)}: {si(peak, 'FLOP/s')} multiply-add in registers;"
+        yield f"       {COPY_BYTES >> 20} MiB read:written {rates}"
     if load > 0.5:
         yield colour(f"load average {load:.1f}: other processes distort times, those on several threads most", "yellow")
     yield f"times: medians of {effort.rounds} interleaved rounds; ratios: their time / fastnn's, above 1 is faster"
-    yield "share: of the nearer limit, arithmetic or the copy of as many bytes as the call must move;"
+    yield "share: of the nearer limit, arithmetic or as many bytes as the call must move, reads to writes as there;"
     yield f"       of at least {SMALLEST_COPY >> 20} MiB; what a core's own cache serves can exceed 100 %"
     if preparing := preparing_of(peers):
         yield f"{', '.join(preparing)}: forward in float32, weights packed or transformed before they are timed:"
@@ -183,7 +182,7 @@ def ratios_by_case(rows: list[Row], others):
     for row in rows:
         for name in row.others:
             ratios[name][f"{row.op} {row.case}"] = row.others[name] / row.seconds
-    peers = [ratios[name] for name in others if name != "numpy" and ratios[name]]
+    peers = [ratios[name] for name in others if name not in ("numpy", SERIAL) and ratios[name]]
     if len(peers) > 1:
         cases = dict.fromkeys(case for peer in peers for case in peer)
         ratios[BEST] = {case: min(peer[case] for peer in peers if case in peer) for case in cases}
@@ -209,7 +208,10 @@ def write_json(path, load, effort, peers, rows: list[Row], complaints, threads, 
     """Everything a later comparison needs."""
     dtype = DTYPES[args.dtype]
     limits = {
-        n: {"flops": arithmetic_limit(n, runtime.get_isa(), dtype), "bytes": memory_limit(n, COPY_BYTES)}
+        n: {
+            "flops": arithmetic_limit(n, runtime.get_isa(), dtype),
+            "bytes": {f"{r}:{w}": memory_limit(n, COPY_BYTES, (r, w)) for r, w in MIXES},
+        }
         for n in threads
     }
     document = {
@@ -270,7 +272,7 @@ def run(args, parser) -> int:
         parser.error("--plot needs matplotlib: pip install matplotlib")
 
     peers = load_peers(args, parser)
-    others = ["numpy", *peers]
+    others = ["numpy", *peers] + [SERIAL] * (max(threads) > 1)
     load = load_average()
     effort = QUICK if args.quick else THOROUGH
     dtype = DTYPES[args.dtype]

@@ -13,13 +13,15 @@ import numpy as np
 
 from fastnn import ops, reference
 from fastnn.kernels import runtime
-from fastnn.measure import COPY_BYTES, Entry, fma_peak, interleave, memory_bandwidth
+from fastnn.measure import COPY_BYTES, MIXES, Entry, fma_peak, interleave, memory_bandwidth
 from fastnn.registry import Case, OpSpec, as_tuple
 from fastnn.threads import num_threads
 from fastnn.verify import agree, why_not
 
 # Each thread's arrays must leave its own L2, or a copy of them would not measure what lies behind.
 SMALLEST_COPY = 8 << 20
+# fastnn itself on one thread, beside several.
+SERIAL = "1 thread"
 # GNU OpenMP's threads spin for some milliseconds before they sleep, those of OpenBLAS for about
 # twenty, and the system takes some more to give every thread a core of its own again.
 SETTLE = 0.05
@@ -71,13 +73,13 @@ def arithmetic_limit(threads, isa, dtype):
 
 
 @cache
-def memory_limit(threads, nbytes):
-    """Measured bytes/s of a copy of so many bytes."""
-    return memory_bandwidth(threads, nbytes)
+def memory_limit(threads, nbytes, mix=(1, 1)):
+    """Measured bytes/s of so many bytes, read and written in the proportion `mix`."""
+    return memory_bandwidth(threads, nbytes, mix=mix)
 
 
 def copy_size(nbytes):
-    """The copy that a call moving nbytes is held against: the next power of two, so that both come from the same
+    """The traffic that a call moving nbytes is held against: the next power of two, so that both come from the same
     level of cache or memory."""
     size = SMALLEST_COPY
     while size < min(nbytes, COPY_BYTES):
@@ -85,10 +87,16 @@ def copy_size(nbytes):
     return size
 
 
+def nearest_mix(work):
+    """The measured proportion of reading and writing that is nearest to the work's."""
+    share = 0.5 if work.written is None else work.written / work.bytes
+    return min(MIXES, key=lambda mix: abs(mix[1] / sum(mix) - share))
+
+
 def nearer_limit(work, threads, dtype):
     """(name, seconds) of the limit that takes longer for the work."""
     arithmetic = work.flops / arithmetic_limit(threads, runtime.get_isa(), dtype)
-    memory = work.bytes / memory_limit(threads, copy_size(work.bytes))
+    memory = work.bytes / memory_limit(threads, copy_size(work.bytes), nearest_mix(work)) if work.bytes else 0.0
     return ("arithmetic", arithmetic) if arithmetic > memory else ("memory", memory)
 
 
@@ -134,6 +142,7 @@ def disagreement(got, want):
 def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, peers, effort):
     """(rows, problems): verify, then time, one case; a row for each algorithm that applies, first the automatic one.
 
+    On several threads, fastnn on one is a competitor too: no call should be slower on more.
     Where a peer prepares weights before it is timed, and the operator can do so too, a second row has the time with
     prepared weights, and the ratios to such peers. A competitor whose results disagree with the reference is not
     timed but named in `problems`.
@@ -178,6 +187,9 @@ def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, pee
         options = dict(case.options) if algo == "auto" else {**case.options, "algo": algo}
         make = partial(our_entry, spec, direction, arrays, options, dy, prepared)
         admit(name, make, partial(results_of, direction))
+    if threads > 1 and "fastnn" in entries:
+        entries[SERIAL] = entries["fastnn"]._replace(context=partial(num_threads, 1))
+        others[False].append(SERIAL)
 
     settle = SETTLE if threads > 1 else 0.0
     times = interleave(entries, effort, settle)

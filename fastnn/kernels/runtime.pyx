@@ -7,12 +7,13 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset, strcpy
+from libc.string cimport memset, strcpy
 from cython.parallel cimport prange
 
 cdef extern from "cpu.h" nogil:
     int fnn_cpu_supports(int isa)
     Py_ssize_t fnn_cache_bytes(int level)
+    double fnn_now()
 
 cdef extern from "memory.h" nogil:
     void *fnn_allocate(size_t nbytes)
@@ -103,24 +104,39 @@ set_isa(os.environ.get("FASTNN_ISA") or best_isa)
 
 cdef int num_threads = 1
 
-# A region of two threads costs a few microseconds to start and join; each thread must get at least this much work.
-cdef double SECONDS_PER_THREAD = 15e-6
-# Rough single-core rates that turn a call's work into seconds; only the order of magnitude matters.
-cdef double FLOPS_PER_SECOND = 60e9
-cdef double BYTES_PER_SECOND = 12e9
+# OpenMP's threads wait actively for some milliseconds after a call, and then sleep. A region costs two or three
+# microseconds to start and join while they wait, so that each thread must get at least this much work; to wake one
+# takes up to a tenth of a millisecond.
+cdef double SECONDS_PER_THREAD = 8e-6
+cdef double WAKING = 200e-6
+# They wait, or work follows work closely enough to wake them for it.
+cdef double WAITING = 1e-3
+# Rough single-core rates that turn a call's work into seconds.
+cdef double[3] FLOPS_PER_SECOND = [15e9, 50e9, 80e9]  # by instruction set
+cdef double BYTES_PER_SECOND = 20e9, CACHED_BYTES_PER_SECOND = 50e9
 
+cdef double idle_from = 0              # when the last call that was worth a thread is over, on the monotonic clock
 
 cdef bint pool_started = False         # OpenMP has worker threads, or is about to
 cdef bint pool_lost = False            # they stayed behind in the parent process
 
 
 cdef int threads_for(double flops, double nbytes) noexcept nogil:
-    global pool_started
+    global pool_started, idle_from
     if num_threads == 1:
         return 1
-    cdef double seconds = max(flops / FLOPS_PER_SECOND, nbytes / BYTES_PER_SECOND)
+    cdef double now, seconds = max(
+        flops / FLOPS_PER_SECOND[current_isa],
+        nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= last_cache_bytes else BYTES_PER_SECOND))
+    cdef bint awake
     if seconds < 2 * SECONDS_PER_THREAD:
         return 1
+    if SECONDS_PER_THREAD > 0:
+        now = fnn_now()
+        awake = now < idle_from + WAITING
+        idle_from = now + seconds
+        if not awake and seconds < WAKING:
+            return 1
     pool_started = True
     return <int>min(<double>num_threads, seconds / SECONDS_PER_THREAD) if SECONDS_PER_THREAD > 0 else num_threads
 
@@ -388,7 +404,7 @@ cdef int measured_threads(int threads) noexcept:
 
 def fma_chain(Py_ssize_t steps, int threads, int bits=32):
     """Run independent fused multiply-adds on every thread; returns the number of floating-point operations done."""
-    cdef const fnn_gemm_ukernels *uk = tables[FNN_F64 if bits == 64 else FNN_F32].gemm
+    cdef const fnn_limits_ukernels *uk = tables[FNN_F64 if bits == 64 else FNN_F32].limits
     cdef int _
     cdef double sink = 0
     threads = measured_threads(threads)
@@ -399,13 +415,38 @@ def fma_chain(Py_ssize_t steps, int threads, int bits=32):
     return <double>steps * uk.fma_chain_flops * threads
 
 
-def stream_copy(cnp.ndarray src, cnp.ndarray dst, int threads):
-    """dst[:] = src for equal contiguous arrays, each thread its share; returns the bytes read and written."""
-    cdef const char *s = <const char *>cnp.PyArray_DATA(src)
-    cdef char *d = <char *>cnp.PyArray_DATA(dst)
-    cdef Py_ssize_t n = cnp.PyArray_NBYTES(src), first, i
+cdef double share_of_traffic(const fnn_limits_ukernels *uk, int reads, int writes, int past, Py_ssize_t n,
+                             char **src, char **dst, Py_ssize_t offset) noexcept nogil:
+    cdef const void *s[8]
+    cdef void *d[8]
+    cdef int i
+    for i in range(reads):
+        s[i] = src[i] + offset
+    for i in range(writes):
+        d[i] = dst[i] + offset
+    return uk.traffic(reads, writes, past, n, s, d)
+
+
+def stream(list sources, list results, int threads):
+    """Read so many float32 arrays of the same size, a multiple of 64, while writing so many (see fnn_limits_ukernels),
+    each thread its share; returns the bytes read and written. More than the last cache holds is written past it."""
+    cdef const fnn_limits_ukernels *uk = tables[FNN_F32].limits
+    cdef int reads = <int>len(sources), writes = <int>len(results), past, i
+    cdef cnp.ndarray x = sources[0]
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), steps = n // 64, first, count
+    cdef char *all_src[8]
+    cdef char *all_dst[8]
+    cdef double sink = 0, nbytes = 4. * n * (reads + writes)
+    for i in range(reads):
+        all_src[i] = <char *>cnp.PyArray_DATA(<cnp.ndarray>sources[i])
+    for i in range(writes):
+        all_dst[i] = <char *>cnp.PyArray_DATA(<cnp.ndarray>results[i])
+    past = nbytes > last_cache_bytes
     threads = measured_threads(threads)
     for i in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
-        first = n * i // threads
-        memcpy(d + first, s + first, n * (i + 1) // threads - first)
-    return 2. * n
+        first = steps * i // threads * 64
+        count = steps * (i + 1) // threads * 64 - first
+        sink += share_of_traffic(uk, reads, writes, past, count, all_src, all_dst, 4 * first)
+    if sink != sink:
+        raise ArithmeticError(f"stream: NaN, or no kernel reads {reads} arrays and writes {writes}")
+    return nbytes

@@ -46,8 +46,6 @@ cdef extern from "ukernels.h" nogil:
                       int flags) noexcept nogil
         void (*transpose)(Py_ssize_t m, Py_ssize_t n, const void *src, Py_ssize_t src_row, void *dst,
                           Py_ssize_t dst_row) noexcept nogil
-        double (*fma_chain)(Py_ssize_t steps) noexcept nogil
-        int fma_chain_flops
 
     # ---- conv.c ----
     ctypedef struct fnn_conv_ukernels:
@@ -197,6 +195,12 @@ cdef extern from "ukernels.h" nogil:
                                    const void *c_prev, const void *c, const void *dh, const void *dy, void *dc,
                                    void *dgates, void *dbias) noexcept nogil
 
+    # ---- limits.c ----
+    ctypedef struct fnn_limits_ukernels:
+        double (*fma_chain)(Py_ssize_t steps) noexcept nogil
+        int fma_chain_flops
+        double (*traffic)(int reads, int writes, int past, Py_ssize_t n, const void **src, void **dst) noexcept nogil
+
     ctypedef struct fnn_ukernels:
         const fnn_gemm_ukernels *gemm
         const fnn_conv_ukernels *conv
@@ -208,6 +212,7 @@ cdef extern from "ukernels.h" nogil:
         const fnn_softmax_ukernels *softmax
         const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent
+        const fnn_limits_ukernels *limits
 
     const fnn_ukernels fnn_ukernels_baseline[2]
     const fnn_ukernels fnn_ukernels_avx2[2]

@@ -20,7 +20,7 @@ def streaming(reads, writes, flops):
 
     def work(case, itemsize):
         size = prod(case.shapes["x"])
-        return Work(flops * size, (reads + writes) * size * itemsize)
+        return Work(flops * size, (reads + writes) * size * itemsize, writes * size * itemsize)
 
     return work
 
