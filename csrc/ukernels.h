@@ -124,16 +124,14 @@ typedef struct {
     void (*filter_adjoint)(int m, int r, ptrdiff_t count, const void *src, ptrdiff_t pitch, void *dw);
 } fnn_winograd_ukernels;
 
-/* ---- elementwise.c: x to y; gradients from dy and the output y to dx ---- */
+/* ---- elementwise.c: a function of x with parameters p and q ---- */
 typedef struct {
-    void (*relu)(ptrdiff_t n, const void *x, void *y); /* max(x, 0), NaN kept */
-    void (*relu_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx);
-    void (*sigmoid)(ptrdiff_t n, const void *x, void *y); /* 1 / (1 + e^-x) */
-    void (*sigmoid_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx);
-    void (*tanh)(ptrdiff_t n, const void *x, void *y);
-    void (*tanh_backward)(ptrdiff_t n, const void *dy, const void *y, void *dx);
-    void (*squared_error)(ptrdiff_t n, const void *x, const void *target, void *y); /* (x - target)^2 */
-} fnn_elementwise_ukernels;
+    const char *name; /* NULL behind the last */
+    int keeps_x;      /* the gradient is one of dy and x, else of dy and y */
+    double value_flops, gradient_flops;
+    void (*value)(ptrdiff_t n, const void *x, void *y, double p, double q);
+    void (*gradient)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q);
+} fnn_function;
 
 /* ---- pool.c ---- */
 /* Windows of kh x kw pixels on planes of h x w, giving planes of oh x ow. The last two are for averages. */
@@ -194,7 +192,26 @@ typedef struct {
 } fnn_softmax_ukernels;
 
 /* ---- loss.c ---- */
+/* Losses of one element and its target: arrays of one size. */
 typedef struct {
+    const void *x, *target;
+    const void *weight, *positive; /* of an element, and of a positive target; NULL is 1 */
+    double p;
+} fnn_pairs;
+
+typedef struct {
+    const char *name; /* NULL behind the last */
+    double flops;
+    /* elements first <= i < first + n: y[i], their sum, and the gradients, either of which may be NULL; that at loss i
+     * is scale * dy[i * dy_step], dy_step 0 or 1 */
+    void (*values)(const fnn_pairs *a, ptrdiff_t first, ptrdiff_t n, void *y);
+    double (*sum)(const fnn_pairs *a, ptrdiff_t first, ptrdiff_t n);
+    void (*gradients)(const fnn_pairs *a, ptrdiff_t first, ptrdiff_t n, const void *dy, ptrdiff_t dy_step, double scale,
+                      void *dx, void *dtarget);
+} fnn_pair_loss;
+
+typedef struct {
+    const fnn_pair_loss *pairs;
     /* loss, max and sum (NULL, or what the backward needs) have w elements, and so has target: class indices < n */
     void (*cross_entropy)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target,
                           int64_t ignore, double smoothing, void *loss, void *max, void *sum);
@@ -203,9 +220,6 @@ typedef struct {
                                    int64_t ignore, double smoothing, const void *max, const void *sum, const void *dy,
                                    ptrdiff_t dy_step, double scale, void *dx);
     double (*sum)(ptrdiff_t n, const void *x);
-    double (*squared_error_sum)(ptrdiff_t n, const void *x, const void *target);
-    void (*squared_error_backward)(ptrdiff_t n, const void *x, const void *target, const void *dy, ptrdiff_t dy_step,
-                                   double scale, void *dx, void *dtarget); /* dx or dtarget may be NULL */
 } fnn_loss_ukernels;
 
 /* ---- recurrent.c ---- */
@@ -238,7 +252,7 @@ typedef struct {
     const fnn_conv_ukernels *conv;
     const fnn_depthwise_ukernels *depthwise;
     const fnn_winograd_ukernels *winograd;
-    const fnn_elementwise_ukernels *elementwise;
+    const fnn_function *functions;
     const fnn_pool_ukernels *pool;
     const fnn_norm_ukernels *norm;
     const fnn_softmax_ukernels *softmax;

@@ -1,15 +1,31 @@
-"""Stateless functions with the names and argument order of `torch.nn.functional`: arrays in, arrays out."""
+"""Stateless functions with the names and argument order of `torch.nn.functional`: arrays in, arrays out.
+
+Functions of one element take any shape, float32 or float64.
+"""
 
 from fastnn import ops
 
 __all__ = [
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
     "conv_transpose2d",
     "cross_entropy",
+    "elu",
+    "erf",
+    "exp",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "leaky_relu",
     "linear",
+    "log",
     "log_softmax",
     "lstm",
     "lstm_step",
@@ -18,26 +34,90 @@ __all__ = [
     "min_pool2d",
     "mse_loss",
     "relu",
+    "relu6",
     "sigmoid",
+    "silu",
+    "smooth_l1_loss",
     "softmax",
+    "softplus",
     "subsample2d",
     "tanh",
 ]
 
 
-def relu(input):
-    """max(input, 0); any shape, float32 or float64."""
-    return ops.relu_forward(input, keep=False)[0]
+def relu(input, *, out=None):
+    """max(input, 0), written to out if that is given."""
+    return ops.relu_forward(input, out=out, keep=False)[0]
 
 
-def sigmoid(input):
-    """1 / (1 + exp(-input)); any shape, float32 or float64."""
-    return ops.sigmoid_forward(input, keep=False)[0]
+def sigmoid(input, *, out=None):
+    """1 / (1 + exp(-input)), written to out if that is given."""
+    return ops.sigmoid_forward(input, out=out, keep=False)[0]
 
 
-def tanh(input):
-    """Hyperbolic tangent; any shape, float32 or float64."""
-    return ops.tanh_forward(input, keep=False)[0]
+def tanh(input, *, out=None):
+    """Hyperbolic tangent, written to out if that is given."""
+    return ops.tanh_forward(input, out=out, keep=False)[0]
+
+
+def leaky_relu(input, negative_slope=0.01, *, out=None):
+    """input if input > 0, else negative_slope * input, written to out if that is given."""
+    return ops.leaky_relu_forward(input, negative_slope, out=out, keep=False)[0]
+
+
+def elu(input, alpha=1.0, *, out=None):
+    """input if input > 0, else alpha * (exp(input) - 1), written to out if that is given."""
+    return ops.elu_forward(input, alpha, out=out, keep=False)[0]
+
+
+def gelu(input, approximate="none", *, out=None):
+    """input times the normal distribution of input, or its approximation by "tanh", written to out if that is given."""
+    return ops.gelu_forward(input, approximate, out=out, keep=False)[0]
+
+
+def silu(input, *, out=None):
+    """input * sigmoid(input), written to out if that is given."""
+    return ops.silu_forward(input, out=out, keep=False)[0]
+
+
+def softplus(input, beta=1.0, threshold=20.0, *, out=None):
+    """log(1 + exp(beta * input)) / beta; input where beta * input > threshold, written to out if that is given."""
+    return ops.softplus_forward(input, beta, threshold, out=out, keep=False)[0]
+
+
+def hardtanh(input, min_val=-1.0, max_val=1.0, *, out=None):
+    """input clipped to [min_val, max_val], written to out if that is given."""
+    return ops.hardtanh_forward(input, min_val, max_val, out=out, keep=False)[0]
+
+
+def relu6(input, *, out=None):
+    """input clipped to [0, 6], written to out if that is given."""
+    return ops.relu6_forward(input, out=out, keep=False)[0]
+
+
+def hardsigmoid(input, *, out=None):
+    """(input + 3) / 6 clipped to [0, 1], written to out if that is given."""
+    return ops.hardsigmoid_forward(input, out=out, keep=False)[0]
+
+
+def hardswish(input, *, out=None):
+    """input * hardsigmoid(input), written to out if that is given."""
+    return ops.hardswish_forward(input, out=out, keep=False)[0]
+
+
+def exp(input, *, out=None):
+    """e^input, written to out if that is given."""
+    return ops.exp_forward(input, out=out, keep=False)[0]
+
+
+def log(input, *, out=None):
+    """Natural logarithm, written to out if that is given."""
+    return ops.log_forward(input, out=out, keep=False)[0]
+
+
+def erf(input, *, out=None):
+    """Error function, written to out if that is given."""
+    return ops.erf_forward(input, out=out, keep=False)[0]
 
 
 def softmax(input, dim):
@@ -63,6 +143,31 @@ def cross_entropy(input, target, *, ignore_index=-100, reduction="mean", label_s
 def mse_loss(input, target, *, reduction="mean"):
     """Mean of (input - target)^2; or its "sum", or with "none" the squares themselves."""
     return ops.mse_loss_forward(input, target, reduction, keep=False)[0]
+
+
+def l1_loss(input, target, *, reduction="mean"):
+    """Mean of |input - target|; or its "sum", or with "none" the values themselves."""
+    return ops.l1_loss_forward(input, target, reduction, keep=False)[0]
+
+
+def smooth_l1_loss(input, target, *, reduction="mean", beta=1.0):
+    """The same with d^2 / (2 beta) in place of d - beta / 2 below beta."""
+    return ops.smooth_l1_loss_forward(input, target, reduction, beta, keep=False)[0]
+
+
+def huber_loss(input, target, reduction="mean", delta=1.0):
+    """Mean of d^2 / 2 for d = |input - target| < delta, else of delta (d - delta / 2)."""
+    return ops.huber_loss_forward(input, target, reduction, delta, keep=False)[0]
+
+
+def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction="mean", pos_weight=None):
+    """Cross-entropy of sigmoid(input) at the probabilities target; see ops.binary_cross_entropy_with_logits_forward."""
+    return ops.binary_cross_entropy_with_logits_forward(input, target, weight, reduction, pos_weight, keep=False)[0]
+
+
+def kl_div(input, target, *, reduction="mean", log_target=False):
+    """target (log target - input), input holding logarithms; see ops.kl_div_forward."""
+    return ops.kl_div_forward(input, target, reduction, log_target, keep=False)[0]
 
 
 def linear(input, weight, bias=None):

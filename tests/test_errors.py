@@ -8,10 +8,11 @@ from support import differentiable, each_spec
 
 from fastnn import ops
 from fastnn.registry import as_tuple, specs
+from fastnn.specs import elementwise, loss, softmax
 
 # Arguments that may have any number of axes.
 ANY_RANK = {
-    *((op, "x") for op in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "cross_entropy", "mse_loss")),
+    *((spec.name, "x") for spec in (*elementwise.SPECS, *softmax.SPECS, *loss.SPECS)),
     ("batch_norm", "x"),
 }
 

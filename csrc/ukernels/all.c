@@ -15,7 +15,7 @@
         .conv = &conv_ukernels_f##bits, \
         .depthwise = &depthwise_ukernels_f##bits, \
         .winograd = &winograd_ukernels_f##bits, \
-        .elementwise = &elementwise_ukernels_f##bits, \
+        .functions = elementwise_functions_f##bits, \
         .pool = &pool_ukernels_f##bits, \
         .norm = &norm_ukernels_f##bits, \
         .softmax = &softmax_ukernels_f##bits, \

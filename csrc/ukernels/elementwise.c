@@ -1,49 +1,147 @@
-/* Functions of one element, by two loops that their vector functions are inlined into. */
+/* Functions of one element x with two parameters p and q: the value y, and the gradient dx from dy and what the
+ * backward pass keeps, x or y. Two loops that they are inlined into, and a table. */
 
 /* y = f(x) */
-FNN_INLINE void FN(map_unary)(vec (*f)(vec), ptrdiff_t n, const real *x, real *y)
+FNN_INLINE void FN(map_unary)(vec (*f)(vec, vec, vec), ptrdiff_t n, const real *x, real *y, double p_, double q_)
 {
-    for (ptrdiff_t i = 0; i < n; i += VL)
-        vstore_upto(y + i, f(vload_upto(x + i, n - i)), n - i);
+    const vec p = vset1((real)p_), q = vset1((real)q_);
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vstore(y + i, f(vload(x + i), p, q));
+    if (i < n)
+        vstore_n(y + i, f(vload_n(x + i, n - i), p, q), n - i);
 }
 
 /* y = f(a, b) */
-FNN_INLINE void FN(map_binary)(vec (*f)(vec, vec), ptrdiff_t n, const real *a, const real *b, real *y)
+FNN_INLINE void FN(map_binary)(vec (*f)(vec, vec, vec, vec), ptrdiff_t n, const real *a, const real *b, real *y,
+                               double p_, double q_)
 {
-    for (ptrdiff_t i = 0; i < n; i += VL)
-        vstore_upto(y + i, f(vload_upto(a + i, n - i), vload_upto(b + i, n - i)), n - i);
+    const vec p = vset1((real)p_), q = vset1((real)q_);
+    ptrdiff_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vstore(y + i, f(vload(a + i), vload(b + i), p, q));
+    if (i < n)
+        vstore_n(y + i, f(vload_n(a + i, n - i), vload_n(b + i, n - i), p, q), n - i);
 }
 
-FNN_INLINE vec FN(relu_gradient)(vec dy, vec y) { return vsel(y > vset1(0), dy, (vec){0}); }
+#define FNN_UNUSED __attribute__((unused))
+#define FNN_VALUE(name) FNN_INLINE vec FN(name##_value)(vec x, vec p FNN_UNUSED, vec q FNN_UNUSED)
+#define FNN_GRADIENT(name, kept) \
+    FNN_INLINE vec FN(name##_gradient)(vec dy, vec kept, vec p FNN_UNUSED, vec q FNN_UNUSED)
 
-FNN_INLINE vec FN(sigmoid_gradient)(vec dy, vec y) { return dy * (y * (1 - y)); }
+FNN_VALUE(relu) { return vrelu(x); }
+FNN_GRADIENT(relu, y) { return vsel(y > vset1(0), dy, (vec){0}); }
+
+FNN_VALUE(sigmoid) { return vsigmoid(x); }
+FNN_GRADIENT(sigmoid, y) { return dy * (y * (1 - y)); }
+
 /* 1 - y^2 as a product of factors that are exact, or nearly so, where the difference cancels */
-FNN_INLINE vec FN(tanh_gradient)(vec dy, vec y) { return dy * ((1 - y) * (1 + y)); }
+FNN_VALUE(tanh) { return vtanh(x); }
+FNN_GRADIENT(tanh, y) { return dy * ((1 - y) * (1 + y)); }
 
-FNN_INLINE vec FN(squared_difference)(vec x, vec target) { return (x - target) * (x - target); }
+FNN_VALUE(exp) { return vexp(x); }
+FNN_GRADIENT(exp, y) { return dy * y; }
 
-#define FNN_UNARY(name, f) \
-    static void FN(name)(ptrdiff_t n, const void *x, void *y) { FN(map_unary)(f, n, x, y); }
-#define FNN_BINARY(name, f) \
-    static void FN(name)(ptrdiff_t n, const void *a, const void *b, void *y) { FN(map_binary)(f, n, a, b, y); }
+FNN_VALUE(log) { return vlog(x); }
+FNN_GRADIENT(log, x) { return dy / x; }
 
-FNN_UNARY(relu, vrelu)
-FNN_BINARY(relu_backward, FN(relu_gradient))
-FNN_UNARY(sigmoid, vsigmoid)
-FNN_BINARY(sigmoid_backward, FN(sigmoid_gradient))
-FNN_UNARY(tanh, vtanh)
-FNN_BINARY(tanh_backward, FN(tanh_gradient))
-FNN_BINARY(squared_error, FN(squared_difference))
+FNN_VALUE(erf) { return verf(x); }
+FNN_GRADIENT(erf, x)
+{
+    vec shifted;
+    const vec m = 1 + vgauss_parts(vmin(vset1((real)FNN_ERFC_HI), vabs(x)), 1, &shifted);
+    return dy * vscale(m * vset1((real)0x1.20dd750429b6dp+0 /* 2 / sqrt π */), shifted);
+}
 
-#undef FNN_UNARY
-#undef FNN_BINARY
+/* p: the slope for x <= 0 */
+FNN_VALUE(leaky_relu) { return vsel(x > vset1(0), x, p * x); }
+FNN_GRADIENT(leaky_relu, x) { return vsel(x > vset1(0), dy, p * dy); }
 
-static const fnn_elementwise_ukernels FN(elementwise_ukernels) = {
-    .relu = FN(relu),
-    .relu_backward = FN(relu_backward),
-    .sigmoid = FN(sigmoid),
-    .sigmoid_backward = FN(sigmoid_backward),
-    .tanh = FN(tanh),
-    .tanh_backward = FN(tanh_backward),
-    .squared_error = FN(squared_error),
-};
+/* p: minus the limit at -inf */
+FNN_VALUE(elu) { return vsel(x > vset1(0), x, p * vexpm1_near(vmax(vset1(-2 * FNN_ONE_HI), vmin((vec){0}, x)))); }
+FNN_GRADIENT(elu, x) { return vsel(x > vset1(0), dy, dy * (p * vexp(vmin((vec){0}, x)))); }
+
+FNN_VALUE(silu) { return vsilu(x); }
+FNN_GRADIENT(silu, x)
+{
+    const vec a = vmax(vset1(FNN_EXP_LO - 8), vmin(vset1(2 * FNN_ONE_HI), x)), s = vsigmoid(a); /* no inf 0 */
+    return dy * (s * (1 + a * (1 - s)));
+}
+
+FNN_VALUE(gelu) { return vgelu(x); }
+FNN_GRADIENT(gelu, x) { return dy * vgelu_slope(x); }
+
+/* x σ(2u) with u = sqrt(2 / π) (x + 0.044715 x^3), which is x (1 + tanh u) / 2; beyond ±30 σ is 0 or 1 */
+#define FNN_TWO_SQRT_2_PI ((real)1.5957691216057307117597842397375)
+FNN_VALUE(gelu_tanh)
+{
+    const vec a = vmax(vset1(-30), x), c = vset1((real)0.044715 * FNN_TWO_SQRT_2_PI);
+    return a * vsigmoid(a * (c * (a * a) + FNN_TWO_SQRT_2_PI));
+}
+FNN_GRADIENT(gelu_tanh, x)
+{
+    const vec a = vmax(vset1(-30), vmin(vset1(30), x)), aa = a * a, c = vset1((real)0.044715 * FNN_TWO_SQRT_2_PI);
+    const vec s = vsigmoid(a * (c * aa + FNN_TWO_SQRT_2_PI));
+    return dy * (s + a * (s * (1 - s)) * (3 * c * aa + FNN_TWO_SQRT_2_PI));
+}
+
+/* p: β; q: the threshold of βx above which y = x */
+FNN_VALUE(softplus) { return vsel(x * p > q, x, vsoftplus(x * p) / p); }
+FNN_GRADIENT(softplus, x) { return vsel(x * p > q, dy, dy * vsigmoid(x * p)); }
+
+/* p: the least, q: the largest value */
+FNN_INLINE vec FN(clamp)(vec x, vec p, vec q) { return vmin(q, vmax(p, x)); }
+FNN_VALUE(hardtanh) { return FN(clamp)(x, p, q); }
+FNN_GRADIENT(hardtanh, x) { return vsel((x > p) & (x < q), dy, (vec){0}); }
+
+FNN_VALUE(hardsigmoid) { return FN(clamp)(x + 3, vset1(0), vset1(6)) / 6; }
+FNN_GRADIENT(hardsigmoid, x) { return vsel((x > vset1(-3)) & (x < vset1(3)), dy * vset1((real)1 / 6), (vec){0}); }
+
+FNN_VALUE(hardswish) { return vmax(vset1(-3), x) * (FN(clamp)(x + 3, vset1(0), vset1(6)) / 6); }
+FNN_GRADIENT(hardswish, x)
+{
+    const vec inside = dy * (x * vset1((real)1 / 3) + vset1((real)0.5));
+    return vsel(x <= vset1(-3), (vec){0}, vsel(x >= vset1(3), dy, inside));
+}
+
+#define FNN_LOOPS(name, kept, value_flops, gradient_flops) \
+    static void FN(name)(ptrdiff_t n, const void *x, void *y, double p, double q) \
+    { \
+        FN(map_unary)(FN(name##_value), n, x, y, p, q); \
+    } \
+    static void FN(name##_backward)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q) \
+    { \
+        FN(map_binary)(FN(name##_gradient), n, dy, kept, dx, p, q); \
+    }
+#define FNN_ROW(name, kept, value_flops, gradient_flops) \
+    {#name, #kept[0] == 'x', value_flops, gradient_flops, FN(name), FN(name##_backward)},
+
+/* What the backward pass keeps, and the time an element takes, in operations. */
+#define FNN_FUNCTIONS(X) \
+    X(relu, y, 1, 1) \
+    X(sigmoid, y, 20, 3) \
+    X(tanh, y, 20, 4) \
+    X(exp, y, 16, 1) \
+    X(log, x, 20, 4) \
+    X(erf, x, 40, 20) \
+    X(leaky_relu, x, 2, 2) \
+    X(elu, x, 18, 18) \
+    X(silu, x, 20, 24) \
+    X(gelu, x, 35, 35) \
+    X(gelu_tanh, x, 25, 30) \
+    X(softplus, x, 35, 20) \
+    X(hardtanh, x, 2, 3) \
+    X(hardsigmoid, x, 4, 4) \
+    X(hardswish, x, 5, 6)
+
+FNN_FUNCTIONS(FNN_LOOPS)
+
+static const fnn_function FN(elementwise_functions)[] = {FNN_FUNCTIONS(FNN_ROW){0}};
+
+#undef FNN_UNUSED
+#undef FNN_VALUE
+#undef FNN_GRADIENT
+#undef FNN_LOOPS
+#undef FNN_ROW
+#undef FNN_FUNCTIONS
+#undef FNN_TWO_SQRT_2_PI

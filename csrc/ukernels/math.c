@@ -1,72 +1,112 @@
-/* Vector functions of one element type: e^x, tanh, the logistic function, log.
+/* Vector functions of one element type: e^x, tanh, the logistic function, logarithms, the error function.
  *
- * The exponentials stand on one polynomial: x = n ln 2 + r with n integer and |r| <= ln 2 / 2, and the Taylor
- * polynomial q(r) of e^r - 1, whose remainder r^(K+1)/(K+1)! is below a quarter ulp of r for the degree K here.
+ * The exponentials stand on one polynomial: x = n ln 2 + r with n integer and |r| <= ln 2 / 2, and
+ * q(r) = r + r^2 p(r) for e^r - 1. Polynomials interpolate their function at the Chebyshev nodes of its interval; the
+ * degree is the least whose error stays below a quarter ulp of the result.
  * Lanes are independent: a value gives the same result in every lane. Rounding is to nearest.
  */
 
 #undef FNN_MANTISSA
 #undef FNN_BIAS
-#undef FNN_EXP_DEGREE
 #undef FNN_EXP_LO
 #undef FNN_EXP_HI
-#undef FNN_TANH_HI
-#undef FNN_LOG_TERMS
+#undef FNN_ONE_HI
+#undef FNN_ERFC_HI
 #undef FNN_LN2_HI
 #undef FNN_LN2_LO
+#undef FNN_EXP_TERMS
+#undef FNN_LOG_TERMS
+#undef FNN_ERF_TERMS
+#undef FNN_ERFC_TERMS
+#undef FNN_ERFC_K
+#undef FNN_ERFC_SCALE
 #if FNN_BITS == 32
 #define FNN_MANTISSA 23
 #define FNN_BIAS 127
-#define FNN_EXP_DEGREE 7
-#define FNN_EXP_LO -104 /* e^x rounds to 0 below */
-#define FNN_EXP_HI 89   /* e^x overflows from here up */
-#define FNN_TANH_HI 20  /* tanh(x) rounds to 1 for 2x from here up */
-#define FNN_LOG_TERMS 4
+#define FNN_EXP_LO -104  /* e^x rounds to 0 below */
+#define FNN_EXP_HI 89    /* e^x overflows from here up */
+#define FNN_ONE_HI 20    /* e^x + 2 rounds to e^x - 1 from here up */
+#define FNN_ERFC_HI 10.3 /* e^(-z^2) rounds to 0 from here up */
 /* ln 2 in two parts (Cody and Waite): the first has so few bits that its product with any exponent is exact. */
 #define FNN_LN2_HI 0x1.62e4p-1f
 #define FNN_LN2_LO 0x2.fefa39ef35793p-21f
+#define FNN_EXP_TERMS 0.5f, 0.1666657695f, 0.04166655456f, 0.008363186256f, 0.001392619259f
+#define FNN_LOG_TERMS 0.6666668505f, 0.3998877828f, 0.2958005304f
+#define FNN_ERF_TERMS \
+    0.1283791658f, -0.3761262667f, 0.1128359472f, -0.02685421201f, 0.005189087423f, -0.0008016864287f, 7.875875063e-5f
+#define FNN_ERFC_TERMS \
+    1.307186991f, 0.9315527969f, 0.5036714890f, 0.2003692111f, 0.05307870517f, 0.006041793426f, -0.001395019272f, \
+        -0.0005625250564f, 2.313476494e-5f, 3.342783205e-5f
+#define FNN_ERFC_K 3
+#define FNN_ERFC_SCALE 2.5825242718446602f
 #else
 #define FNN_MANTISSA 52
 #define FNN_BIAS 1023
-#define FNN_EXP_DEGREE 13
 #define FNN_EXP_LO -746
 #define FNN_EXP_HI 710
-#define FNN_TANH_HI 40
-#define FNN_LOG_TERMS 10
+#define FNN_ONE_HI 40
+#define FNN_ERFC_HI 27.5
 #define FNN_LN2_HI 0x1.62e42fefap-1
 #define FNN_LN2_LO 0x3.9ef35793c7673p-41
+#define FNN_EXP_TERMS \
+    0.50000000000000010, 0.16666666666666667, 0.041666666666624087, 0.0083333333333300587, 0.0013888888917234206, \
+        0.00019841269863069373, 2.4801521264122019e-5, 2.7557268435517562e-6, 2.7620103584886964e-7, \
+        2.5100397137931663e-8
+#define FNN_LOG_TERMS \
+    0.66666666666666697, 0.39999999999899443, 0.28571428626003269, 0.22222211130259877, 0.18182889455674946, \
+        0.15331710618210772, 0.14616585424888622
+#define FNN_ERF_TERMS \
+    0.12837916709551257, -0.37612638903183540, 0.11283791670945006, -0.026866170643237770, 0.0052239776071164227, \
+        -0.00085483259753896921, 0.00012055294904839708, -1.4924736907419660e-5, 1.6447424703317362e-6, \
+        -1.6208483801871706e-7, 1.3720064546777686e-8, -7.7958988270021422e-10
+#define FNN_ERFC_TERMS \
+    1.2024490129292842, 0.98694604777725298, 0.67692529700666971, 0.38377665895778187, 0.17529717418997528, \
+        0.060986059746417164, 0.013877523034152490, 0.00072071198828900290, -0.00078099200463020866, \
+        -0.00023972384054213277, 1.9016964652066343e-5, 2.4437100273081673e-5, 1.1276369759970748e-6, \
+        -2.3496662226139458e-6, -2.5249478923834673e-7, 2.4991002101619523e-7, 2.9543392815930138e-8, \
+        -2.9592788152343082e-8, -2.4554347526142562e-9, 3.4241054781606857e-9, 1.1128105300820887e-10, \
+        -2.6611706648741148e-10
+#define FNN_ERFC_K 3.5
+#define FNN_ERFC_SCALE 2.2545454545454545
 #endif
 
 /* Adding 1.5 * 2^FNN_MANTISSA leaves no bits for a fraction: the sum rounds to an integer, kept in its low bits. */
 #undef FNN_SHIFT
 #define FNN_SHIFT ((real)(3ull << (FNN_MANTISSA - 1)))
 
-/* q and FNN_SHIFT + n with e^x = 2^n (1 + q), for x in [FNN_EXP_LO, FNN_EXP_HI]. Of a NaN, q is NaN, n arbitrary. */
-#define vexpm1_parts FN(vexpm1_parts)
-FNN_INLINE vec vexpm1_parts(vec x, vec *shifted)
+#define vsign FN(vsign)
+#define vabs FN(vabs)
+#define vcopysign FN(vcopysign)
+FNN_INLINE ivec vsign(vec x) { return (ivec)x & (ivec)vset1(-(real)0); }
+FNN_INLINE vec vabs(vec x) { return (vec)((ivec)x ^ vsign(x)); }
+FNN_INLINE vec vcopysign(vec a, vec x) { return (vec)((ivec)a | vsign(x)); } /* a >= 0 */
+
+/* c[0] + c[1] x + … + c[n-1] x^(n-1) */
+#define vpoly FN(vpoly)
+FNN_INLINE vec vpoly(vec x, size_t n, const real *c)
 {
-    static const real taylor[] = {1,
-                                  1,
-                                  1. / 2,
-                                  1. / 6,
-                                  1. / 24,
-                                  1. / 120,
-                                  1. / 720,
-                                  1. / 5040,
-                                  1. / 40320,
-                                  1. / 362880,
-                                  1. / 3628800,
-                                  1. / 39916800,
-                                  1. / 479001600,
-                                  1. / 6227020800.};
-    *shifted = x * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + FNN_SHIFT;
-    const vec n = *shifted - FNN_SHIFT;
-    const vec r = (x - n * vset1(FNN_LN2_HI)) - n * vset1(FNN_LN2_LO);
-    vec p = vset1(taylor[FNN_EXP_DEGREE]);
-    for (int k = FNN_EXP_DEGREE - 1; k >= 2; k--)
-        p = p * r + vset1(taylor[k]);
-    return r * r * p + r;
+    vec p = vset1(c[n - 1]);
+#pragma GCC unroll 32
+    for (size_t k = n - 1; k-- > 0;)
+        p = p * x + vset1(c[k]);
+    return p;
 }
+#undef FNN_POLY
+#define FNN_POLY(x, ...) vpoly(x, sizeof((real[]){__VA_ARGS__}) / sizeof(real), (const real[]){__VA_ARGS__})
+
+/* q and FNN_SHIFT + n with e^(x - rest) = 2^n (1 + q); sum is x - rest rounded, FNN_EXP_LO to FNN_EXP_HI or so. Of a
+ * NaN, q is NaN, n arbitrary. */
+#define vexpm1_sum FN(vexpm1_sum)
+FNN_INLINE vec vexpm1_sum(vec sum, vec x, vec rest, vec *shifted)
+{
+    *shifted = sum * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + FNN_SHIFT;
+    const vec n = *shifted - FNN_SHIFT;
+    const vec r = (x - n * vset1(FNN_LN2_HI)) - n * vset1(FNN_LN2_LO) - rest;
+    return r * r * FNN_POLY(r, FNN_EXP_TERMS) + r;
+}
+
+#define vexpm1_parts FN(vexpm1_parts)
+FNN_INLINE vec vexpm1_parts(vec x, vec *shifted) { return vexpm1_sum(x, x, (vec){0}, shifted); }
 
 /* v 2^n, n given as FNN_SHIFT + n; overflow and subnormal results round once. */
 #define vscale FN(vscale)
@@ -94,33 +134,56 @@ FNN_INLINE vec vexp(vec x)
     return vsel(zero, (vec){0}, vscale(1 + q, shifted));
 }
 
+/* e^x - 1 for |x| <= 2 FNN_ONE_HI. */
+#define vexpm1_near FN(vexpm1_near)
+FNN_INLINE vec vexpm1_near(vec x)
+{
+    vec shifted;
+    const vec q = vexpm1_parts(x, &shifted);
+    const vec scale = (vec)(((ivec)shifted + FNN_BIAS) << FNN_MANTISSA); /* 2^n, the low bits of shifted being n */
+    return scale * q + (scale - 1);
+}
+
 /* tanh x = (e^2|x| - 1) / (e^2|x| + 1) with the sign of x. */
 #define vtanh FN(vtanh)
 FNN_INLINE vec vtanh(vec x)
 {
-    vec shifted;
-    const ivec sign = (ivec)x & (ivec)vset1(-(real)0);
-    const vec a = (vec)((ivec)x ^ sign);
-    const vec q = vexpm1_parts(vmin(vset1(FNN_TANH_HI), a + a), &shifted);
-    const vec scale = (vec)(((ivec)shifted + FNN_BIAS) << FNN_MANTISSA); /* 2^n, the low bits of shifted being n */
-    const vec em = scale * q + (scale - 1);
-    return (vec)((ivec)(em / (em + 2)) | sign);
+    const vec a = vabs(x), em = vexpm1_near(vmin(vset1(FNN_ONE_HI), a + a));
+    return vcopysign(vquotient(em, em + 2), x);
 }
 
-/* 1 / (1 + e^-x), which for x < 0 is e^x / (1 + e^x). */
+/* 1 / (1 + e^-x) = e^x / (1 + e^x), which is 1 long before e^x overflows. */
 #define vsigmoid FN(vsigmoid)
 FNN_INLINE vec vsigmoid(vec x)
 {
-    const vec e = vexp((vec)((ivec)x | (ivec)vset1(-(real)0))); /* e^-|x| <= 1 */
-    return vsel(x < vset1(0), e, vset1(1)) / (1 + e);
+    const vec e = vexp(vmin(vset1(FNN_ONE_HI), x));
+    return vquotient(e, 1 + e);
 }
 
-/* Natural logarithm: x = 2^e m with m in [sqrt 1/2, sqrt 2), and log m = 2 artanh(s) for s = (m - 1) / (m + 1):
- * 2s + 2s^3/3 + 2s^5/5 + …, where s^2 <= 0.0295. With f = m - 1, which is exact, 2s = f - s f. */
+/* x times it. Where e^x is subnormal, x e^x still has more bits: the power of two comes last. */
+#define vsilu FN(vsilu)
+FNN_INLINE vec vsilu(vec x)
+{
+    vec shifted;
+    const vec low = vmax(vset1(FNN_EXP_LO - 8), x); /* x e^x rounds to 0 below */
+    const vec m = 1 + vexpm1_parts(vmin(vset1(FNN_ONE_HI), low), &shifted);
+    const vec e = vscale(m, shifted), s = vquotient(m, 1 + e);
+    return vscale(low * s, shifted);
+}
+
+/* log(1 + f) - f for 1 + f in [sqrt 1/2, sqrt 2): the logarithm is 2 artanh(s) for s = f / (2 + f),
+ * 2s + 2s^3/3 + 2s^5/5 + …, where s^2 <= 0.0295, and 2s = f - s f. */
+#define vlog1p_rest FN(vlog1p_rest)
+FNN_INLINE vec vlog1p_rest(vec f)
+{
+    const vec s = vquotient(f, f + 2), ss = s * s;
+    return -s * (f - ss * FNN_POLY(ss, FNN_LOG_TERMS));
+}
+
+/* Natural logarithm: x = 2^e (1 + f), f without rounding. */
 #define vlog FN(vlog)
 FNN_INLINE vec vlog(vec x)
 {
-    static const real series[] = {2. / 3, 2. / 5, 2. / 7, 2. / 9, 2. / 11, 2. / 13, 2. / 15, 2. / 17, 2. / 19, 2. / 21};
     const real smallest = FNN_BITS == 32 ? 0x1p-126 : 0x1p-1022, up = (real)(1ull << FNN_MANTISSA);
     const ivec subnormal = x < vset1(smallest), root = (ivec)vset1((real)0x1.6a09e667f3bcdp-1);
     const ivec bits = (ivec)vsel(subnormal, x * up, x) - root;
@@ -128,11 +191,73 @@ FNN_INLINE vec vlog(vec x)
     const ivec biased = (ivec)((nvec)(bits + ((inat)FNN_BIAS << FNN_MANTISSA)) >> FNN_MANTISSA) - FNN_BIAS;
     const vec e = ((vec)(biased + (ivec)vset1(FNN_SHIFT)) - FNN_SHIFT) - vsel(subnormal, vset1(FNN_MANTISSA), (vec){0});
     const vec f = (vec)((bits & (((inat)1 << FNN_MANTISSA) - 1)) + root) - 1;
-    const vec s = f / (f + 2), ss = s * s;
-    vec p = vset1(series[FNN_LOG_TERMS - 1]);
-    for (int k = FNN_LOG_TERMS - 2; k >= 0; k--)
-        p = p * ss + vset1(series[k]);
-    const vec y = e * vset1(FNN_LN2_HI) + (f - s * (f - ss * p) + e * vset1(FNN_LN2_LO));
+    const vec y = e * vset1(FNN_LN2_HI) + (f + (vlog1p_rest(f) + e * vset1(FNN_LN2_LO)));
     const vec zero_or_less = vsel(x < vset1(0), vset1(NAN), vset1(-INFINITY));
     return vsel(x > vset1(0), vsel(x < vset1(INFINITY), y, x), vsel(x <= vset1(0), zero_or_less, x));
+}
+
+/* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|) */
+#define vsoftplus FN(vsoftplus)
+FNN_INLINE vec vsoftplus(vec x)
+{
+    const vec e = vexp(-vabs(x));
+    const ivec large = e > vset1((real)0x1.a827999fcef32p-2); /* sqrt 2 - 1: half of 1 + e is near 1 */
+    const vec f = vsel(large, e * vset1(0.5) - vset1(0.5), e);
+    const vec ln2 = vsel(large, vset1((real)0x1.62e42fefa39efp-1), (vec){0});
+    return vsel(x <= vset1(0), (vec){0}, x) + (f + (vlog1p_rest(f) + ln2));
+}
+
+/* q and FNN_SHIFT + n with e^(-a^2 / divisor) = 2^n (1 + q), divisor 1 or 2. a^2 is formed from the upper half of a's
+ * bits, whose square is exact, and the rest: its rounding would be a hundred times that of e^x. */
+#define vgauss_parts FN(vgauss_parts)
+FNN_INLINE vec vgauss_parts(vec a, int divisor, vec *shifted)
+{
+    const vec upper = (vec)((ivec)a & -((inat)1 << (FNN_MANTISSA / 2 + 1))), scale = vset1((real)1 / divisor);
+    const vec square = upper * upper * scale, rest = (a - upper) * (a + upper) * scale;
+    return vexpm1_sum(-square - rest, -square, rest, shifted);
+}
+
+/* p and u with p u = c erfc(z) e^(z^2) for a = s z, 0 <= z <= FNN_ERFC_HI: u = c / (z + K), and p is a polynomial in
+ * z / (z + K), here mapped to [-1, 1] (after Shepherd and Laframboise 1981). */
+#define verfcx FN(verfcx)
+FNN_INLINE vec verfcx(vec a, double s, double c, vec *u)
+{
+    *u = vquotient(vset1((real)(s * c)), a + vset1((real)(s * FNN_ERFC_K)));
+    return FNN_POLY(1 - a * *u * vset1((real)(FNN_ERFC_SCALE / (s * c))), FNN_ERFC_TERMS);
+}
+
+/* erf(x) = 1 - erfc(x), below 1 x times a polynomial in x^2. */
+#define verf FN(verf)
+FNN_INLINE vec verf(vec x)
+{
+    vec shifted, u;
+    const vec a = vmin(vset1(6), vabs(x)), q = vgauss_parts(a, 1, &shifted); /* erfc(6) < 2^-54 */
+    const vec h = verfcx(a, 1, 1, &u) * u;
+    const vec far = vcopysign(1 - vscale(h + h * q, shifted), x);
+    return vsel(a < vset1(1), x + x * FNN_POLY(x * x, FNN_ERF_TERMS), far);
+}
+
+/* x Φ(x) for the normal distribution Φ, Φ(-a) = erfc(a / sqrt 2) / 2; the power of two last, as in vsilu. */
+#undef FNN_SQRT_2
+#define FNN_SQRT_2 0x1.6a09e667f3bcdp+0
+#define vgelu FN(vgelu)
+FNN_INLINE vec vgelu(vec x)
+{
+    vec shifted, u;
+    const vec a = vmin(vset1((real)(FNN_ERFC_HI * FNN_SQRT_2)), vabs(x)), q = vgauss_parts(a, 2, &shifted);
+    const vec h = vcopysign(verfcx(a, FNN_SQRT_2, 0.5, &u) * (a * u), x);
+    const vec tail = vscale(h + h * q, shifted);
+    return vsel(x < vset1(0), tail, x - tail);
+}
+
+/* Its derivative Φ(x) + x φ(x), which at -x is what it leaves to 1. */
+#define vgelu_slope FN(vgelu_slope)
+FNN_INLINE vec vgelu_slope(vec x)
+{
+    vec shifted, u;
+    const vec a = vmin(vset1((real)(FNN_ERFC_HI * FNN_SQRT_2)), vabs(x)), q = vgauss_parts(a, 2, &shifted);
+    const vec h = verfcx(a, FNN_SQRT_2, 0.5, &u) * u -
+                  a * vset1((real)0x1.9884533d43651p-2 /* 1 / sqrt 2π */);
+    const vec tail = vscale(h + h * q, shifted);
+    return vsel(x < vset1(0), tail, 1 - tail);
 }

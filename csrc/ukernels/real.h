@@ -46,6 +46,7 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vsel FN(vsel)
 #define vmax FN(vmax)
 #define vmin FN(vmin)
+#define vquotient FN(vquotient)
 #define vrelu FN(vrelu)
 #define veven FN(veven)
 #define vodd FN(vodd)
@@ -248,6 +249,23 @@ FNN_INLINE vec vmin(vec a, vec b) { return (vec)FNN_MINMAX(min)(a, b); }
 FNN_INLINE vec vmax(vec a, vec b) { return vsel(a > b, a, b); }
 FNN_INLINE vec vmin(vec a, vec b) { return vsel(a < b, a, b); }
 #endif
+
+/* a / b for finite a and normal b, 1/b normal, within 1 ulp, and 1 for a = b: where division is slow, by an approximate
+ * reciprocal and the remainder it leaves. */
+FNN_INLINE vec vquotient(vec a, vec b)
+{
+#if defined(FNN_BUILD_AVX512)
+#if FNN_BITS == 32
+    const vec r = (vec)_mm512_rcp14_ps((__m512)b); /* relative error 2^-14 */
+#else
+    const vec r0 = (vec)_mm512_rcp14_pd((__m512d)b), r = r0 + r0 * (1 - b * r0);
+#endif
+    const vec q = a * r;
+    return q + r * (a - q * b);
+#else
+    return a / b;
+#endif
+}
 
 /* max(x, 0); a NaN fails the comparison and stays. */
 FNN_INLINE vec vrelu(vec x) { return vsel(x <= vset1(0), (vec){0}, x); }

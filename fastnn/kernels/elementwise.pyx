@@ -1,21 +1,21 @@
-"""Functions of one element."""
+"""Functions of one element: a table in csrc, and two loop nests for all of them."""
 
 cimport numpy as cnp
 from cython.parallel cimport prange
 
-from fastnn.kernels.runtime cimport table_of, threads_for
+from fastnn.kernels.runtime cimport FNN_F32, fnn_function, table_of, tables, threads_for
 
 cnp.import_array()
 
 # Elements a task; a multiple of every vector length, so that only the last task has a tail.
 cdef Py_ssize_t BLOCK = 16384
 
-ctypedef void (*unary_t)(Py_ssize_t n, const void *x, void *y) noexcept nogil
-ctypedef void (*binary_t)(Py_ssize_t n, const void *a, const void *b, void *y) noexcept nogil
+ctypedef void (*unary_t)(Py_ssize_t n, const void *x, void *y, double p, double q) noexcept nogil
+ctypedef void (*binary_t)(Py_ssize_t n, const void *a, const void *b, void *y, double p, double q) noexcept nogil
 
 
-cdef void map_unary(unary_t f, cnp.ndarray x, cnp.ndarray y, double flops) noexcept:
-    """y[i] = f(x[i]) at `flops` operations an element."""
+cdef void map_unary(unary_t f, cnp.ndarray x, cnp.ndarray y, double p, double q, double flops) noexcept:
+    """y[i] = f(x[i], p, q) at `flops` operations an element."""
     cdef const char *px = <const char *>cnp.PyArray_DATA(x)
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i
@@ -23,14 +23,15 @@ cdef void map_unary(unary_t f, cnp.ndarray x, cnp.ndarray y, double flops) noexc
     cdef int nt = threads_for(n * flops, 2. * n * es)
     if nt == 1:
         with nogil:
-            f(n, px, py)
+            f(n, px, py, p, q)
         return
     for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
-        f(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, py + i * BLOCK * es)
+        f(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, py + i * BLOCK * es, p, q)
 
 
-cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, double flops) noexcept:
-    """y[i] = f(a[i], b[i]) at `flops` operations an element."""
+cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, double p, double q,
+                     double flops) noexcept:
+    """y[i] = f(a[i], b[i], p, q) at `flops` operations an element."""
     cdef const char *pa = <const char *>cnp.PyArray_DATA(a)
     cdef const char *pb = <const char *>cnp.PyArray_DATA(b)
     cdef char *py = <char *>cnp.PyArray_DATA(y)
@@ -39,39 +40,33 @@ cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, do
     cdef int nt = threads_for(n * flops, 3. * n * es)
     if nt == 1:
         with nogil:
-            f(n, pa, pb, py)
+            f(n, pa, pb, py, p, q)
         return
     for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
-        f(min(BLOCK, n - i * BLOCK), pa + i * BLOCK * es, pb + i * BLOCK * es, py + i * BLOCK * es)
+        f(min(BLOCK, n - i * BLOCK), pa + i * BLOCK * es, pb + i * BLOCK * es, py + i * BLOCK * es, p, q)
 
 
-def relu(cnp.ndarray x, cnp.ndarray y):
-    map_unary(table_of(x).elementwise.relu, x, y, 1)
+cdef list names_of(const fnn_function *f):
+    cdef list names = []
+    while f.name != NULL:
+        names.append((<bytes>f.name).decode())
+        f += 1
+    return names
 
 
-def relu_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
-    map_binary(table_of(dy).elementwise.relu_backward, dy, y, dx, 1)
+FUNCTIONS = {name: index for index, name in enumerate(names_of(tables[FNN_F32].functions))}
+"""Name -> place in the table."""
+KEEPS_X = tuple([tables[FNN_F32].functions[index].keeps_x != 0 for index in range(len(FUNCTIONS))])
+"""Which of them need x for their gradient; the others need y."""
 
 
-# Exponential and division cost about this many operations' time.
-cdef double EXP_FLOPS = 20
+def value(int function, cnp.ndarray x, cnp.ndarray y, double p, double q):
+    """y = f(x)"""
+    cdef const fnn_function *f = &table_of(x).functions[function]
+    map_unary(f.value, x, y, p, q, f.value_flops)
 
 
-def sigmoid(cnp.ndarray x, cnp.ndarray y):
-    map_unary(table_of(x).elementwise.sigmoid, x, y, EXP_FLOPS)
-
-
-def sigmoid_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
-    map_binary(table_of(dy).elementwise.sigmoid_backward, dy, y, dx, 3)
-
-
-def tanh(cnp.ndarray x, cnp.ndarray y):
-    map_unary(table_of(x).elementwise.tanh, x, y, EXP_FLOPS)
-
-
-def tanh_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray dx):
-    map_binary(table_of(dy).elementwise.tanh_backward, dy, y, dx, 4)
-
-
-def squared_error(cnp.ndarray x, cnp.ndarray target, cnp.ndarray y):
-    map_binary(table_of(x).elementwise.squared_error, x, target, y, 2)
+def gradient(int function, cnp.ndarray dy, cnp.ndarray kept, cnp.ndarray dx, double p, double q):
+    """dx = dy f'(x), from x or y"""
+    cdef const fnn_function *f = &table_of(dy).functions[function]
+    map_binary(f.gradient, dy, kept, dx, p, q, f.gradient_flops)

@@ -4,7 +4,10 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
 
-from fastnn.kernels.runtime cimport FNN_COLUMNS, Scratch, data_or_null, fnn_loss_ukernels, scratch, table_of, threads_of
+from fastnn.kernels.runtime cimport (
+    FNN_COLUMNS, FNN_F32, Scratch, data_or_null, fnn_loss_ukernels, fnn_pair_loss, fnn_pairs, scratch, table_of,
+    tables, threads_of,
+)
 
 cnp.import_array()
 
@@ -88,35 +91,64 @@ def reduce(cnp.ndarray loss, double divisor, cnp.ndarray y):
     store_quotient(total, divisor, y)
 
 
-def squared_error_reduce(cnp.ndarray x, cnp.ndarray target, double divisor, cnp.ndarray y):
-    """y = Σ (x - target)^2 / divisor, y 0-d."""
-    cdef const fnn_loss_ukernels *uk = table_of(x).loss
-    cdef const char *px = <const char *>cnp.PyArray_DATA(x)
-    cdef const char *pt = <const char *>cnp.PyArray_DATA(target)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i
+cdef list names_of(const fnn_pair_loss *f):
+    cdef list names = []
+    while f.name != NULL:
+        names.append((<bytes>f.name).decode())
+        f += 1
+    return names
+
+
+PAIR_LOSSES = {name: index for index, name in enumerate(names_of(tables[FNN_F32].loss.pairs))}
+"""Losses of one element and its target: name -> place in the table."""
+
+
+cdef fnn_pairs pairs_of(cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray positive, double p) noexcept:
+    return fnn_pairs(cnp.PyArray_DATA(x), cnp.PyArray_DATA(target), data_or_null(weight), data_or_null(positive), p)
+
+
+def pair_values(int loss, cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray positive, double p,
+                cnp.ndarray y):
+    """y[i] = the loss of x[i] and target[i]. weight and positive are of x's shape, or None."""
+    cdef const fnn_pair_loss *f = &table_of(x).loss.pairs[loss]
+    cdef fnn_pairs a = pairs_of(x, target, weight, positive, p)
+    cdef char *py = <char *>cnp.PyArray_DATA(y)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), i
+    for i in prange((n + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads_of(x, f.flops, 3), schedule="static"):
+        f.values(&a, i * BLOCK, min(BLOCK, n - i * BLOCK), py)
+
+
+def pair_reduce(int loss, cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray positive, double p,
+                double divisor, cnp.ndarray y):
+    """y = Σ losses / divisor, y 0-d."""
+    cdef const fnn_pair_loss *f = &table_of(x).loss.pairs[loss]
+    cdef fnn_pairs a = pairs_of(x, target, weight, positive, p)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), i
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK
-    cdef Scratch room = scratch(tasks * sizeof(double))
-    cdef double *partial = <double *>room.ptr
     cdef double total = 0
-    for i in prange(tasks, nogil=True, num_threads=threads_of(x, 4, 2), schedule="static"):
-        partial[i] = uk.squared_error_sum(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, pt + i * BLOCK * es)
-    for i in range(tasks):
-        total += partial[i]
+    cdef Scratch room
+    cdef double *partial
+    if tasks == 1:
+        with nogil:
+            total = f.sum(&a, 0, n)
+    else:
+        room = scratch(tasks * sizeof(double))
+        partial = <double *>room.ptr
+        for i in prange(tasks, nogil=True, num_threads=threads_of(x, f.flops, 2), schedule="static"):
+            partial[i] = f.sum(&a, i * BLOCK, min(BLOCK, n - i * BLOCK))
+        for i in range(tasks):
+            total += partial[i]
     store_quotient(total, divisor, y)
 
 
-def squared_error_backward(cnp.ndarray x, cnp.ndarray target, cnp.ndarray dy, double scale, cnp.ndarray dx,
-                           cnp.ndarray dtarget):
-    """dx = 2 scale dy (x - target) and dtarget = -dx; dy is 0-d or of x's shape, dx or dtarget may be None."""
-    cdef const fnn_loss_ukernels *uk = table_of(x).loss
-    cdef const char *px = <const char *>cnp.PyArray_DATA(x)
-    cdef const char *pt = <const char *>cnp.PyArray_DATA(target)
+def pair_gradients(int loss, cnp.ndarray x, cnp.ndarray target, cnp.ndarray weight, cnp.ndarray positive, double p,
+                   cnp.ndarray dy, double scale, cnp.ndarray dx, cnp.ndarray dtarget):
+    """The gradients, either of which may be None; that at loss i is scale * dy[i], or scale * dy of a 0-d dy."""
+    cdef const fnn_pair_loss *f = &table_of(x).loss.pairs[loss]
+    cdef fnn_pairs a = pairs_of(x, target, weight, positive, p)
     cdef const char *pdy = <const char *>cnp.PyArray_DATA(dy)
     cdef char *pdx = <char *>data_or_null(dx)
     cdef char *pdt = <char *>data_or_null(dtarget)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i, at
-    cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK, dy_step = cnp.PyArray_NDIM(dy) > 0
-    for i in prange(tasks, nogil=True, num_threads=threads_of(x, 4, 4), schedule="static"):
-        at = i * BLOCK * es
-        uk.squared_error_backward(min(BLOCK, n - i * BLOCK), px + at, pt + at, pdy + dy_step * at, dy_step, scale,
-                                  NULL if pdx == NULL else pdx + at, NULL if pdt == NULL else pdt + at)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), dy_step = cnp.PyArray_NDIM(dy) > 0, i
+    for i in prange((n + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads_of(x, f.flops, 4), schedule="static"):
+        f.gradients(&a, i * BLOCK, min(BLOCK, n - i * BLOCK), pdy, dy_step, scale, pdx, pdt)

@@ -94,14 +94,12 @@ cdef extern from "ukernels.h" nogil:
                                void *dw) noexcept nogil
 
     # ---- elementwise.c ----
-    ctypedef struct fnn_elementwise_ukernels:
-        void (*relu)(Py_ssize_t n, const void *x, void *y) noexcept nogil
-        void (*relu_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
-        void (*sigmoid)(Py_ssize_t n, const void *x, void *y) noexcept nogil
-        void (*sigmoid_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
-        void (*tanh)(Py_ssize_t n, const void *x, void *y) noexcept nogil
-        void (*tanh_backward)(Py_ssize_t n, const void *dy, const void *y, void *dx) noexcept nogil
-        void (*squared_error)(Py_ssize_t n, const void *x, const void *target, void *y) noexcept nogil
+    ctypedef struct fnn_function:
+        const char *name
+        int keeps_x
+        double value_flops, gradient_flops
+        void (*value)(Py_ssize_t n, const void *x, void *y, double p, double q) noexcept nogil
+        void (*gradient)(Py_ssize_t n, const void *dy, const void *kept, void *dx, double p, double q) noexcept nogil
 
     # ---- pool.c ----
     ctypedef struct fnn_pool:
@@ -173,7 +171,23 @@ cdef extern from "ukernels.h" nogil:
                                      void *dx) noexcept nogil
 
     # ---- loss.c ----
+    ctypedef struct fnn_pairs:
+        const void *x
+        const void *target
+        const void *weight
+        const void *positive
+        double p
+
+    ctypedef struct fnn_pair_loss:
+        const char *name
+        double flops
+        void (*values)(const fnn_pairs *a, Py_ssize_t first, Py_ssize_t n, void *y) noexcept nogil
+        double (*sum)(const fnn_pairs *a, Py_ssize_t first, Py_ssize_t n) noexcept nogil
+        void (*gradients)(const fnn_pairs *a, Py_ssize_t first, Py_ssize_t n, const void *dy, Py_ssize_t dy_step,
+                          double scale, void *dx, void *dtarget) noexcept nogil
+
     ctypedef struct fnn_loss_ukernels:
+        const fnn_pair_loss *pairs
         void (*cross_entropy)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, const int64_t *target,
                               int64_t ignore, double smoothing, void *loss, void *max, void *sum) noexcept nogil
         void (*cross_entropy_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x,
@@ -181,9 +195,6 @@ cdef extern from "ukernels.h" nogil:
                                        const void *sum, const void *dy, Py_ssize_t dy_step, double scale,
                                        void *dx) noexcept nogil
         double (*sum)(Py_ssize_t n, const void *x) noexcept nogil
-        double (*squared_error_sum)(Py_ssize_t n, const void *x, const void *target) noexcept nogil
-        void (*squared_error_backward)(Py_ssize_t n, const void *x, const void *target, const void *dy,
-                                       Py_ssize_t dy_step, double scale, void *dx, void *dtarget) noexcept nogil
 
     # ---- recurrent.c ----
     ctypedef struct fnn_recurrent_ukernels:
@@ -206,7 +217,7 @@ cdef extern from "ukernels.h" nogil:
         const fnn_conv_ukernels *conv
         const fnn_depthwise_ukernels *depthwise
         const fnn_winograd_ukernels *winograd
-        const fnn_elementwise_ukernels *elementwise
+        const fnn_function *functions
         const fnn_pool_ukernels *pool
         const fnn_norm_ukernels *norm
         const fnn_softmax_ukernels *softmax

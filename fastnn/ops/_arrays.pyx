@@ -108,6 +108,27 @@ def writable(object x, str op, str name, tuple shape, cnp.ndarray like):
     return a
 
 
+def destination(object out, str op, cnp.ndarray x, bint keeps_x):
+    """Where to write a result of x's shape and dtype: a fresh array, or `out`, the argument of that name. It may be x
+    itself, unless the backward pass needs that (keeps_x)."""
+    cdef cnp.ndarray a
+    cdef const char *p
+    cdef const char *q
+    if out is None:
+        return empty_like(x)
+    a = conform(out, op, "out", x)
+    if a is not out or not cnp.PyArray_ISWRITEABLE(a) or not cnp.PyArray_SAMESHAPE(a, x):
+        raise ValueError(f"{op}: out has shape {out.shape}, expected a writable, aligned, C-contiguous array of shape "
+                         f"{(<object>x).shape}")
+    p, q = <const char *>cnp.PyArray_DATA(a), <const char *>cnp.PyArray_DATA(x)
+    if p < q + cnp.PyArray_NBYTES(x) and q < p + cnp.PyArray_NBYTES(x):
+        if p != q:
+            raise ValueError(f"{op}: out overlaps x, expected x itself or an array apart from it")
+        if keeps_x:
+            raise ValueError(f"{op}: out is x, which the backward pass needs; expected another array, or keep=False")
+    return a
+
+
 cdef cnp.ndarray fresh_of_shape(tuple shape, int dtype):
     cdef cnp.npy_intp[64] dims
     cdef int i

@@ -19,7 +19,7 @@ from fastnn.descriptors import (
 from fastnn.kernels import conv as direct
 from fastnn.kernels import depthwise, runtime, winograd
 from fastnn.ops._arrays import array, array_of_shape, empty, empty_like
-from fastnn.ops.elementwise import OutputCtx, relu_backward
+from fastnn.ops.elementwise import RELU, ElementwiseCtx, relu_backward
 
 __all__ = [
     "col2im", "conv1d_backward", "conv1d_forward", "conv2d_backward", "conv2d_forward",
@@ -258,7 +258,7 @@ def conv2d_backward(dy, ctx, needs=(True, True, True)):
     desc, x, w = ctx.desc, ctx.x, ctx.w
     dy = array_of_shape(dy, "conv2d", "dy", desc.y_shape, x)
     if ctx.y is not None:
-        dy = relu_backward(dy, OutputCtx(ctx.y))
+        dy = relu_backward(dy, ElementwiseCtx(ctx.y, RELU))
     dx = dw = db = None
     if needs[0]:
         dx = empty_like(x)

@@ -4,9 +4,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.reference.elementwise import logistic
 from fastnn.reference.softmax import log_softmax_forward
 
-__all__ = ["cross_entropy_backward", "cross_entropy_forward", "mse_loss_backward", "mse_loss_forward"]
+__all__ = [
+    "binary_cross_entropy_with_logits_backward",
+    "binary_cross_entropy_with_logits_forward",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "huber_loss_backward",
+    "huber_loss_forward",
+    "kl_div_backward",
+    "kl_div_forward",
+    "l1_loss_backward",
+    "l1_loss_forward",
+    "mse_loss_backward",
+    "mse_loss_forward",
+    "smooth_l1_loss_backward",
+    "smooth_l1_loss_forward",
+]
 
 
 def reduce(loss, reduction, count):
@@ -15,7 +31,7 @@ def reduce(loss, reduction, count):
         return loss
     with np.errstate(invalid="ignore"):  # the mean of nothing is NaN
         total = loss.sum()
-        return np.asarray(total / loss.dtype.type(count) if reduction == "mean" else total)
+        return np.asarray(total if reduction == "sum" else total / loss.dtype.type(count))
 
 
 class CrossEntropyCtx(NamedTuple):
@@ -48,23 +64,105 @@ def cross_entropy_backward(dy, ctx):
     return dx / dx.dtype.type(max(ctx.counts.sum(), 1)) if ctx.reduction == "mean" else dx
 
 
-class MseLossCtx(NamedTuple):
-    """What the backward pass needs of the forward pass."""
+class PairCtx(NamedTuple):
+    """What the backward pass of a loss of single elements and their targets needs: its slopes along both, and what the
+    sum was divided by."""
 
-    x: np.ndarray
-    target: np.ndarray
-    reduction: str
+    slopes: tuple
+    divisor: int
+
+
+def pair_result(x, losses, slopes, reduction, keep):
+    """(loss, ctx) from the losses of single elements and their slopes along x and target."""
+    divisor = {"mean": x.size, "batchmean": len(x) if x.ndim else 1}.get(reduction, 1)
+    return reduce(losses, reduction, divisor), PairCtx(slopes, divisor) if keep else None
+
+
+def pair_gradients(dy, ctx, needs):
+    """The slopes times dy"""
+    divisor = dy.dtype.type(max(ctx.divisor, 1))
+    return tuple(slope * dy / divisor if need else None for slope, need in zip(ctx.slopes, needs, strict=True))
 
 
 def mse_loss_forward(x, target, reduction="mean", *, keep=True):
     """loss = (x - target)^2"""
-    y = reduce((x - target) ** 2, reduction, x.size)
-    return y, MseLossCtx(x, target, reduction) if keep else None
+    d = x - target
+    return pair_result(x, d**2, (2 * d, -2 * d), reduction, keep)
 
 
 def mse_loss_backward(dy, ctx, needs=(True, True)):
     """dx = 2 (x - target) * dy, over the number of elements if the loss is their mean; dtarget = -dx"""
-    dx = 2 * (ctx.x - ctx.target) * dy
-    if ctx.reduction == "mean":
-        dx /= dx.dtype.type(max(dx.size, 1))
-    return dx if needs[0] else None, -dx if needs[1] else None
+    return pair_gradients(dy, ctx, needs)
+
+
+def l1_loss_forward(x, target, reduction="mean", *, keep=True):
+    """loss = |x - target|"""
+    d = x - target
+    return pair_result(x, np.abs(d), (np.sign(d), -np.sign(d)), reduction, keep)
+
+
+def l1_loss_backward(dy, ctx, needs=(True, True)):
+    """dx = sign(x - target) * dy, dtarget = -dx"""
+    return pair_gradients(dy, ctx, needs)
+
+
+def smooth_l1_loss_forward(x, target, reduction="mean", beta=1.0, *, keep=True):
+    """loss = d^2 / (2 beta) if d = |x - target| < beta, else d - beta / 2"""
+    d = x - target
+    near = np.abs(d) < beta
+    losses = np.where(near, d**2 / (2 * (beta or 1)), np.abs(d) - beta / 2)
+    slope = np.where(near, d / (beta or 1), np.sign(d))
+    return pair_result(x, losses, (slope, -slope), reduction, keep)
+
+
+def smooth_l1_loss_backward(dy, ctx, needs=(True, True)):
+    """dx = (x - target) / beta * dy if |x - target| < beta, else sign(x - target) * dy; dtarget = -dx"""
+    return pair_gradients(dy, ctx, needs)
+
+
+def huber_loss_forward(x, target, reduction="mean", delta=1.0, *, keep=True):
+    """loss = d^2 / 2 if d = |x - target| < delta, else delta (d - delta / 2)"""
+    d = x - target
+    near = np.abs(d) < delta
+    losses = np.where(near, d**2 / 2, delta * (np.abs(d) - delta / 2))
+    slope = np.where(near, d, delta * np.sign(d))
+    return pair_result(x, losses, (slope, -slope), reduction, keep)
+
+
+def huber_loss_backward(dy, ctx, needs=(True, True)):
+    """dx = (x - target) * dy if |x - target| < delta, else delta sign(x - target) * dy; dtarget = -dx"""
+    return pair_gradients(dy, ctx, needs)
+
+
+def binary_cross_entropy_with_logits_forward(x, target, weight=None, reduction="mean", pos_weight=None, *, keep=True):
+    """loss = -weight (pos_weight * target * log σ(x) + (1 - target) log σ(-x)), where log σ(-x) = log σ(x) - x"""
+    weight, positive = (np.ones((), x.dtype) if w is None else w for w in (weight, pos_weight))
+    log_p, factor = -np.logaddexp(0, -x), 1 + (positive - 1) * target
+    losses = weight * ((1 - target) * x - factor * log_p)
+    slope = weight * ((1 - target) - factor * logistic(-x))
+    target_slope = -weight * ((positive - 1) * log_p + x)
+    return pair_result(x, losses, (slope, target_slope), reduction, keep)
+
+
+def binary_cross_entropy_with_logits_backward(dy, ctx, needs=(True, True)):
+    """With v = 1 + (pos_weight - 1) target: dx = weight (1 - target - v σ(-x)) * dy,
+    dtarget = -weight ((pos_weight - 1) log σ(x) + x) * dy"""
+    return pair_gradients(dy, ctx, needs)
+
+
+def kl_div_forward(x, target, reduction="mean", log_target=False, *, keep=True):
+    """loss = target (log target - x) with 0 log 0 = 0; or exp(target) (target - x)"""
+    if log_target:
+        p, log_p, some = np.exp(target), target, True
+    else:
+        some = target != 0
+        p, log_p = target, np.log(target, where=some, out=np.zeros_like(target))
+    losses = np.where(some, p * (log_p - x), 0).astype(x.dtype)
+    target_slope = np.where(some, log_p - x + 1, 0).astype(x.dtype) * (p if log_target else 1)
+    return pair_result(x, losses, (-p, target_slope), reduction, keep)
+
+
+def kl_div_backward(dy, ctx, needs=(True, True)):
+    """dx = -target * dy, dtarget = (log target + 1 - x) * dy, 0 where target is; of a log_target t,
+    dx = -exp(t) * dy and dtarget = exp(t) (t - x + 1) * dy"""
+    return pair_gradients(dy, ctx, needs)

@@ -2,6 +2,8 @@
 
 from math import prod, sqrt
 
+import numpy as np
+
 from fastnn.registry import Case, OpSpec, draw
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
 
@@ -20,18 +22,67 @@ def make_labelled(case, dtype, rng, kind):
     return {"x": draw(shape, dtype, rng, kind), "target": target}
 
 
-def mse_case(*shape, **options):
+def pair_case(*shape, **options):
     return Case({"x": shape, "target": shape}, options)
 
 
-def mse_depth(case):
-    """Four for an element, and the double-precision sum of a block of 16384 in at least two lanes: rounding errors of
+def pair_depth(case, each=4):
+    """`each` for an element, and the double-precision sum of a block of 16384 in at least two lanes: rounding errors of
     a chain of n additions stay below 2√n units with near certainty (Higham & Mary 2019)."""
-    return 4 + sqrt(min(prod(case.shapes["x"]), 16384) / 2)
+    return each + sqrt(min(prod(case.shapes["x"]), 16384) / 2)
 
 
 def torch_cross_entropy(torch, x, target, **options):
     return torch.nn.functional.cross_entropy(x, target, **options)
+
+
+def weighted_case(shape, weight, pos_weight, **options):
+    return Case({"x": shape, "target": shape, "weight": weight, "pos_weight": pos_weight}, options)
+
+
+def make_probabilities(case, dtype, rng, kind):
+    """Normal x, targets and weights between 1/16 and 1; their logarithms for log_target, and x one as well."""
+    arrays = {
+        name: None if shape is None else np.exp2(rng.uniform(-4, 0, shape)).astype(dtype)
+        for name, shape in case.shapes.items()
+    }
+    if case.options.get("log_target"):
+        arrays["target"] = np.log(arrays["target"])
+    arrays["x"] = draw(case.shapes["x"], dtype, rng, kind)
+    return arrays
+
+
+def pair_loss(name, depth, flops, *more, **options):
+    """The spec of a loss of single elements and their targets; more: cases beyond those that all have."""
+
+    def peer(torch, x, target, reduction="mean", **options):
+        loss = getattr(torch.nn.functional, name)
+        if name == "kl_div" and reduction == "mean":  # which warns
+            return loss(x, target, reduction="sum", **options) / x.numel()
+        return loss(x, target, reduction=reduction, **options)
+
+    return OpSpec(
+        name=name,
+        grads=("x", "target"),
+        cases=(
+            *more,
+            pair_case(1),
+            pair_case(5, 7),
+            pair_case(2, 3, 5, 7, reduction="sum"),
+            pair_case(131, reduction="none"),
+            pair_case(33, 1031),  # several blocks
+        ),
+        bench=(pair_case(64, 10), pair_case(64, 3, 64, 64), pair_case(16, 3, 256, 256)),
+        work=streaming(2, 0, flops),
+        backward_work=streaming(2, 2, flops),
+        depth=lambda case: pair_depth(case, depth),
+        batch=lambda case: {
+            name: 0 for name, shape in case.shapes.items() if shape and shape[0] == case.shapes["x"][0]
+        },
+        exact=False,
+        peers={"torch": peer},
+        **options,
+    )
 
 
 SPECS = (
@@ -66,22 +117,26 @@ SPECS = (
         make=make_labelled,
         peers={"torch": torch_cross_entropy},
     ),
-    OpSpec(
-        name="mse_loss",
-        grads=("x", "target"),
-        cases=(
-            mse_case(1),
-            mse_case(5, 7),
-            mse_case(2, 3, 5, 7, reduction="sum"),
-            mse_case(131, reduction="none"),
-            mse_case(33, 1031),  # several blocks
-        ),
-        bench=(mse_case(64, 10), mse_case(64, 3, 64, 64), mse_case(16, 3, 256, 256)),
-        work=streaming(2, 0, 3),
-        backward_work=streaming(2, 2, 3),
-        depth=mse_depth,
-        batch=lambda case: {"x": 0, "target": 0},
-        exact=False,
-        peers={"torch": lambda torch, x, target, **options: torch.nn.functional.mse_loss(x, target, **options)},
+    pair_loss("mse_loss", 4, 3),
+    pair_loss("l1_loss", 4, 3),
+    pair_loss("smooth_l1_loss", 6, 8, pair_case(29, beta=0.3), pair_case(3, 11, beta=0.0, reduction="none")),
+    pair_loss("huber_loss", 6, 8, pair_case(29, delta=0.3, reduction="none")),
+    pair_loss(
+        "binary_cross_entropy_with_logits",
+        16,
+        50,
+        weighted_case((3, 17), (17,), None, reduction="sum"),
+        weighted_case((3, 17), (3, 1), (17,)),
+        weighted_case((3, 17), None, (3, 17), reduction="none"),
+        make=make_probabilities,
+    ),
+    pair_loss(
+        "kl_div",
+        12,
+        EXP_FLOPS + 8,
+        pair_case(5, 9, reduction="batchmean"),
+        pair_case(5, 9, reduction="batchmean", log_target=True),
+        pair_case(67, reduction="none", log_target=True),
+        make=make_probabilities,
     ),
 )
