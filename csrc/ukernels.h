@@ -189,6 +189,9 @@ typedef struct {
     void (*softmax_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *dy, const void *y, void *dx);
     void (*log_softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, void *y);
     void (*log_softmax_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *dy, const void *y, void *dx);
+    /* index[w]; hardmax is 1 there and 0 elsewhere */
+    void (*argmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, int64_t *index);
+    void (*hardmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, void *y);
 } fnn_softmax_ukernels;
 
 /* ---- loss.c ---- */
@@ -210,15 +213,30 @@ typedef struct {
                       void *dx, void *dtarget);
 } fnn_pair_loss;
 
+/* What all problems of a cross-entropy share. */
+typedef struct {
+    int64_t ignore; /* the index that does not count */
+    double smoothing;
+    const void *weight; /* of each class; NULL is 1 */
+    double weight_sum;
+} fnn_classes;
+
 typedef struct {
     const fnn_pair_loss *pairs;
-    /* loss, max and sum (NULL, or what the backward needs) have w elements, and so has target: class indices < n */
+    /* targets: class indices < n, or p, probabilities that lie as x. loss, max, sum and, with p, mass (NULL, or what the
+     * backward needs) have w elements, and so has target */
     void (*cross_entropy)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target,
-                          int64_t ignore, double smoothing, void *loss, void *max, void *sum);
-    /* the gradient at loss j is scale * dy[j * dy_step], dy_step 0 or 1 */
+                          const void *p, const fnn_classes *o, void *loss, void *max, void *sum, void *mass);
+    /* here as below, the gradient at loss j is scale * dy[j * dy_step], dy_step 0 or 1 */
     void (*cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target,
-                                   int64_t ignore, double smoothing, const void *max, const void *sum, const void *dy,
-                                   ptrdiff_t dy_step, double scale, void *dx);
+                                   const void *p, const fnn_classes *o, const void *max, const void *sum,
+                                   const void *mass, const void *dy, ptrdiff_t dy_step, double scale, void *dx);
+    void (*nll)(ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target, const fnn_classes *o, void *loss);
+    void (*nll_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const int64_t *target, const fnn_classes *o,
+                         const void *dy, ptrdiff_t dy_step, double scale, void *dx);
+    void (*js_divergence)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *p, const void *q, void *y);
+    void (*js_divergence_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *p, const void *q,
+                                   const void *dy, ptrdiff_t dy_step, double scale, void *dp, void *dq);
     double (*sum)(ptrdiff_t n, const void *x);
 } fnn_loss_ukernels;
 

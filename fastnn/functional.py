@@ -6,6 +6,7 @@ Functions of one element take any shape, float32 or float64.
 from fastnn import ops
 
 __all__ = [
+    "argmax",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
@@ -17,10 +18,12 @@ __all__ = [
     "erf",
     "exp",
     "gelu",
+    "hardmax",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "js_divergence",
     "kl_div",
     "l1_loss",
     "leaky_relu",
@@ -33,6 +36,7 @@ __all__ = [
     "max_pool2d",
     "min_pool2d",
     "mse_loss",
+    "nll_loss",
     "relu",
     "relu6",
     "sigmoid",
@@ -130,14 +134,34 @@ def log_softmax(input, dim):
     return ops.log_softmax_forward(input, dim, keep=False)[0]
 
 
-def cross_entropy(input, target, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
-    """Cross-entropy of softmax(input) along axis 1 at the class indices target; input (N, C) or (N, C, d1, …).
+def argmax(input, dim):
+    """Index of the first largest element along the axis dim, int64."""
+    return ops.argmax_forward(input, dim, keep=False)[0]
+
+
+def hardmax(input, dim):
+    """1 at argmax along the axis dim, 0 elsewhere."""
+    return ops.hardmax_forward(input, dim, keep=False)[0]
+
+
+def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
+    """Cross-entropy of softmax(input) along axis 1 at the class indices or probabilities target; input (N, C) or
+    (N, C, d1, …), weight (C,).
 
     Options are by keyword: torch has others between them.
     """
-    return ops.cross_entropy_forward(
-        input, target, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing, keep=False
-    )[0]
+    options = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
+    return ops.cross_entropy_forward(input, target, weight, **options, keep=False)[0]
+
+
+def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean"):
+    """-weight input at the class indices target along axis 1; see ops.nll_loss_forward."""
+    return ops.nll_loss_forward(input, target, weight, ignore_index=ignore_index, reduction=reduction, keep=False)[0]
+
+
+def js_divergence(p, q, dim=-1, *, reduction="mean"):
+    """Jensen-Shannon divergence of p and q along the axis dim, in bits; see ops.js_divergence_forward."""
+    return ops.js_divergence_forward(p, q, dim, reduction, keep=False)[0]
 
 
 def mse_loss(input, target, *, reduction="mean"):

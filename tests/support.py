@@ -76,3 +76,36 @@ def assert_same_bits(got, want, what):
             where = tuple(differ[0]) if len(differ) else "a sign of zero or a NaN's payload"
             values = f": {g[where]!r}, {w[where]!r}" if len(differ) else ""
             pytest.fail(f"{what}: {name} differs in {len(differ)} of {g.size} elements, first at {where}{values}")
+
+
+def wider(dtype):
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    if np.finfo(wide).nmant < 2 * np.finfo(dtype).nmant - 45:
+        pytest.skip("no type wider than double here")
+    return wide
+
+
+def ulps(y, exact):
+    """|y - exact| in units of the last place of y's dtype at exact; infinities and NaN must agree."""
+    info = np.finfo(y.dtype)
+    rounded = exact.astype(y.dtype)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(y[~finite], rounded[~finite])
+    assert np.isfinite(y[finite]).all()
+    _, exponent = np.frexp(exact[finite])
+    ulp = np.ldexp(exact.dtype.type(1), np.maximum(exponent, info.minexp + 1) - info.nmant - 1)
+    error = np.zeros(y.shape)
+    error[finite] = np.abs(y[finite].astype(exact.dtype) - exact[finite]) / ulp
+    return error
+
+
+def samples(dtype):
+    """Values of every magnitude, and densely where the functions bend."""
+    rng = np.random.default_rng(0)
+    if dtype == np.float32:
+        # every 4099th of all bit patterns: a prime, so that the low bits vary
+        x = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    else:
+        x = rng.integers(0, 2**64, 300_000, dtype=np.uint64).view(np.float64)
+    dense = [rng.uniform(-s, s, 50_000).astype(dtype) for s in (1e-3, 0.3, 1, 3, 7, 20, 110, 750)]
+    return np.concatenate([x[np.isfinite(x)], *dense])

@@ -14,6 +14,7 @@ from fastnn.specs import elementwise, loss, softmax
 ANY_RANK = {
     *((spec.name, "x") for spec in (*elementwise.SPECS, *softmax.SPECS, *loss.SPECS)),
     ("batch_norm", "x"),
+    ("js_divergence", "p"),
 }
 
 
@@ -260,6 +261,44 @@ ROWS = [
     ("softmax", {"x": (3, 4)}, {"axis": 1.0}, TypeError, r"axis must be an integer, got 1\.0"),
     ("log_softmax", {"x": (3, 4)}, {"axis": True}, TypeError, "axis must be an integer, got True"),
     ("softmax", {"x": (3, 4)}, {"axis": 2**64}, ValueError, r"axis 18446744073709551616 is out of range"),
+    ("argmax", {"x": (3, 4)}, {"axis": 2}, ValueError, "axis 2 is out of range"),
+    ("hardmax", {"x": (3, 0)}, {}, ValueError, "expected at least one element along axis 1"),
+    ("leaky_relu", {"x": (3,)}, {"negative_slope": "0"}, TypeError, "negative_slope must be a number, got '0'"),
+    ("elu", {"x": (3,)}, {"alpha": None}, TypeError, "alpha must be a number, got None"),
+    (
+        "gelu",
+        {"x": (3,)},
+        {"approximate": "sigmoid"},
+        ValueError,
+        "approximate is 'sigmoid', expected 'none' or 'tanh'",
+    ),
+    ("softplus", {"x": (3,)}, {"beta": "1"}, TypeError, "beta must be a number, got '1'"),
+    (
+        "hardtanh",
+        {"x": (3,)},
+        {"min_val": 2.0},
+        ValueError,
+        "min_val is 2.0 and max_val 1.0, expected min_val <= max_val",
+    ),
+    ("l1_loss", {"x": (3,), "target": (3,)}, {"reduction": "max"}, ValueError, "reduction is 'max', expected 'mean'"),
+    ("smooth_l1_loss", {"x": (3,), "target": (3,)}, {"beta": -1}, ValueError, "beta is -1.0, expected at least 0"),
+    ("huber_loss", {"x": (3,), "target": (3,)}, {"delta": 0}, ValueError, "delta is 0.0, expected a positive number"),
+    (
+        "binary_cross_entropy_with_logits",
+        {"x": (3, 4), "target": (3, 4), "pos_weight": (3,)},
+        {},
+        ValueError,
+        r"pos_weight has shape \(3,\), expected one that broadcasts to \(3, 4\)",
+    ),
+    ("kl_div", {"x": (3,), "target": (4,)}, {}, ValueError, r"target has shape \(4,\), expected \(3,\)"),
+    ("js_divergence", {"p": (3,), "q": (3,)}, {"axis": 1}, ValueError, "axis 1 is out of range for p of shape"),
+    (
+        "cross_entropy",
+        {"x": (3, 4), "target": (3, 4), "weight": (3,)},
+        {},
+        ValueError,
+        r"weight has shape \(3,\), expected \(4,\)",
+    ),
     ("batch_norm", {"x": (3, 4)}, {"eps": "small"}, TypeError, "eps must be a number, got 'small'"),
     ("batch_norm", {"x": (3, 4)}, {"eps": -1e-5}, ValueError, "eps must not be negative or NaN, got -1e-05"),
     ("batch_norm", {"x": (3, 4)}, {"eps": float("nan")}, ValueError, "eps must not be negative or NaN, got nan"),

@@ -6,6 +6,7 @@ iterate over the registry.
 
 import numpy as np
 import pytest
+from support import samples, ulps, wider
 
 from fastnn import functional as F
 from fastnn import num_threads, ops
@@ -31,55 +32,12 @@ def parallel():
     runtime.set_seconds_per_thread(before)
 
 
-def ulps(y, exact):
-    """|y - exact| in units of the last place of y's dtype at exact; infinities must agree, subnormals count too."""
-    info = np.finfo(y.dtype)
-    with np.errstate(over="ignore"):
-        rounded = exact.astype(y.dtype)
-    finite = np.isfinite(rounded)
-    np.testing.assert_array_equal(y[~finite], rounded[~finite])
-    _, exponent = np.frexp(exact[finite])
-    ulp = np.ldexp(exact.dtype.type(1), np.maximum(exponent, info.minexp + 1) - info.nmant - 1)
-    return np.abs(y[finite].astype(exact.dtype) - exact[finite]) / ulp
-
-
-def samples(dtype):
-    """Values of every magnitude, and densely where the functions bend; with wider reals to compute the truth in."""
-    rng = np.random.default_rng(0)
-    if dtype == np.float32:
-        # every 4099th of all bit patterns: a prime, so that the low bits vary
-        x = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32).view(np.float32)
-        wide = np.float64
-    else:
-        x = rng.integers(0, 2**64, 300_000, dtype=np.uint64).view(np.float64)
-        wide = np.longdouble
-        if np.finfo(wide).nmant < 60:
-            pytest.skip("no type wider than double here")
-    with np.errstate(over="ignore"):
-        dense = [rng.uniform(-s, s, 100_000).astype(dtype) for s in (1e-3, 1, 20, 110, 750)]
-    x = np.concatenate([x[np.isfinite(x)], *dense])
-    return x, x.astype(wide)
-
-
-def sigmoid_of(x):
-    e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("function", "truth"), [(F.sigmoid, sigmoid_of), (F.tanh, np.tanh)])
-def test_activations_are_within_4_ulp(function, truth, dtype):
-    x, wide = samples(dtype)
-    with np.errstate(under="ignore"):
-        error = ulps(function(x), truth(wide))
-    assert error.max() <= 4, f"{error.max()} ulp at {x[error.argmax()]!r}"
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exponential_is_within_2_ulp(dtype):
     """softmax([0, x]) / (its first element) is exp(x) for x so small that the sum rounds to 1."""
-    x, wide = samples(dtype)
-    x, wide = x[x < -50], wide[x < -50]
+    x = samples(dtype)
+    x = x[x < -50]
+    wide = x.astype(wider(dtype))
     y = F.softmax(np.stack([np.zeros_like(x), x]), 0)
     assert (y[0] == 1).all()
     with np.errstate(under="ignore"):
@@ -94,36 +52,6 @@ def test_log_of_sum_is_within_2_ulp(dtype):
         y = F.log_softmax(np.zeros((1, n), dtype), 1)
         assert (y == y[0, 0]).all()
         assert (ulps(y[0, :1], -np.log(np.array([n], np.longdouble))) <= 2).all() if n > 1 else y[0, 0] == 0
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_special_values(dtype):
-    x = np.array([0.0, -0.0, INF, -INF, NAN], dtype)
-    np.testing.assert_array_equal(F.sigmoid(x), np.array([0.5, 0.5, 1, 0, NAN], dtype))
-    y = F.tanh(x)
-    np.testing.assert_array_equal(y, np.array([0, 0, 1, -1, NAN], dtype))
-    np.testing.assert_array_equal(np.signbit(y[:2]), [False, True])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_subnormals(dtype):
-    tiny = np.finfo(dtype).smallest_subnormal
-    x = np.array([1, 2, 3, 1000, -1, -5], dtype) * tiny
-    np.testing.assert_array_equal(F.tanh(x), x)
-    deepest = dtype(np.log(tiny))  # the least value whose exponential is not rounded to zero
-    y = F.sigmoid(np.array([deepest, 1.1 * deepest], dtype))
-    assert y[0] == tiny
-    assert y[1] == 0
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", [F.relu, F.sigmoid, F.tanh])
-def test_a_value_gives_the_same_result_in_every_lane(function, dtype):
-    values = np.array([-3.3, -0.7, 0.1, 2.6, -95.0], dtype)
-    alone = [function(v.reshape(1))[0] for v in values]
-    for n in range(1, 36):
-        for v, y in zip(values, alone, strict=True):
-            np.testing.assert_array_equal(function(np.full(n, v)), np.full(n, y))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -299,3 +227,109 @@ def test_unknown_reduction(loss):
 def test_label_smoothing_out_of_range(smoothing):
     with pytest.raises(ValueError, match="label_smoothing is"):
         F.cross_entropy(np.zeros((2, 3), np.float32), np.zeros(2, int), label_smoothing=smoothing)
+
+
+# ---- weights, probabilities and divergences ----
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_probability_of_1_is_an_index(dtype):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((7, 19)).astype(dtype), rng.uniform(0.5, 2, 19).astype(dtype)
+    target = rng.integers(0, 19, 7)
+    given = np.eye(19, dtype=dtype)[target]
+    for options in ({}, {"label_smoothing": 0.2}):
+        results = []
+        for t in (target, given):
+            loss, ctx = ops.cross_entropy_forward(x, t, weight, reduction="sum", **options)
+            results.append((loss, ops.cross_entropy_backward(1.0, ctx)))
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_allclose(a, b, rtol=30 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+
+
+def test_impossible_classes_of_probability_0_cost_nothing():
+    x = np.array([[0, -INF, 0], [0, 0, -INF]], np.float32)
+    p = np.array([[0.5, 0, 0.5], [0, 0.5, 0.5]], np.float32)
+    losses = F.cross_entropy(x, p, reduction="none")
+    assert losses[0] == np.float32(np.log(2))
+    assert losses[1] == INF
+
+
+def test_all_weights_0_is_the_mean_of_nothing():
+    loss, ctx = ops.cross_entropy_forward(np.ones((2, 3), np.float32), np.array([0, 1]), np.zeros(3, np.float32))
+    assert np.isnan(loss)
+    assert (ops.cross_entropy_backward(1.0, ctx) == 0).all()
+
+
+def test_nll_of_log_softmax_is_cross_entropy():
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((5, 7, 3)), rng.integers(0, 7, (5, 3))
+    weight = rng.uniform(0.5, 2, 7)
+    target[0, 0] = -100
+    want = F.cross_entropy(x, target, weight)
+    np.testing.assert_allclose(F.nll_loss(F.log_softmax(x, 1), target, weight), want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logits_far_from_0(dtype):
+    """Binary cross-entropy neither overflows nor loses small losses."""
+    x = np.array([200, -200, 30, -30, 0], dtype)
+    one, zero = np.ones(5, dtype), np.zeros(5, dtype)
+    losses = F.binary_cross_entropy_with_logits(x, one, reduction="none")
+    want = np.array([np.exp(-200), 200, np.log1p(np.exp(-30)), 30 + np.log1p(np.exp(-30)), np.log(2)])
+    np.testing.assert_allclose(losses, want, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).smallest_subnormal)
+    np.testing.assert_array_equal(
+        F.binary_cross_entropy_with_logits(-x, zero, reduction="none")[[1, 3]], losses[[1, 3]]
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("inner", [1, 3, 140])
+def test_js_divergence_of_known_distributions(dtype, inner):
+    """0 for equal, 1 bit for disjoint, symmetric, never outside of [0, 1]; no NaN from zeros."""
+    rng = np.random.default_rng(0)
+    p = np.array([[0.5, 0.5, 0, 0], [1, 0, 0, 0], [0, 0, 0.25, 0.75], [0.1, 0.2, 0.3, 0.4]], dtype)
+    q = np.array([[0, 0, 0.5, 0.5], [1, 0, 0, 0], [0.75, 0.25, 0, 0], [0.1, 0.2, 0.3, 0.4]], dtype)
+    p, q = (np.ascontiguousarray(np.repeat(v[:, :, None], inner, 2)) for v in (p, q))
+    for a, b in ((p, q), (q, p)):
+        d, ctx = ops.js_divergence_forward(a, b, 1, "none")
+        np.testing.assert_array_equal(d, np.repeat([[1], [0], [1], [0]], inner, 1))
+        for gradient in ops.js_divergence_backward(np.ones_like(d), ctx):
+            assert np.isfinite(gradient).all()
+    p, q = (rng.dirichlet(np.full(33, 0.05), 500).astype(dtype) for _ in range(2))
+    d = F.js_divergence(p, q, reduction="none")
+    assert ((d >= 0) & (d <= 1)).all()
+    np.testing.assert_allclose(F.js_divergence(q, p, reduction="none"), d, rtol=0, atol=8 * np.finfo(dtype).eps)
+    close = F.js_divergence(p, p * dtype(1 + 4 * np.finfo(dtype).eps), reduction="none")
+    assert ((close >= 0) & (close < 1e-5)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 5, 16, 37, 133])
+@pytest.mark.parametrize("inner", [1, 3, 140])
+def test_argmax_takes_the_first_and_nan(dtype, n, inner):
+    """As NumPy's and torch's; hardmax is 1 there."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, (6, n, inner)).astype(dtype)
+    x[1] = -INF
+    x[2, n // 2], x[2, n - 1] = NAN, NAN
+    x[3, 0] = NAN
+    x[4, n - 1] = INF
+    x[5] = -0.0
+    x[5, n // 2] = 0.0
+    index = F.argmax(x, 1)
+    np.testing.assert_array_equal(index, x.argmax(1))
+    assert index.dtype == np.int64
+    y = F.hardmax(x, 1)
+    np.testing.assert_array_equal(y.argmax(1), index)
+    np.testing.assert_array_equal(y.sum(1), 1)
+    assert ((y == 0) | (y == 1)).all()
+
+
+def test_kl_div_of_zeros():
+    x, target = np.log(np.full(4, 0.25, np.float32)), np.array([0, 0.5, 0.5, 0], np.float32)
+    assert F.kl_div(x, target, reduction="sum") == pytest.approx(np.log(2), rel=1e-6)
+    _, ctx = ops.kl_div_forward(x, target, "sum")
+    dx, dtarget = ops.kl_div_backward(1.0, ctx)
+    np.testing.assert_array_equal(dx, -target)
+    np.testing.assert_array_equal(dtarget[[0, 3]], 0)

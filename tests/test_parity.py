@@ -35,6 +35,7 @@ OUR_OWN: dict[str, str] = {
     "lstm": "a recurrent network of several layers, a Module in torch (its function is torch._VF.lstm)",
     "lstm_step": "one time step: torch.nn.LSTMCell's function",
     "matmul": "torch.matmul, outside of torch.nn.functional",
+    "argmax": "torch.argmax",
     "exp": "torch.exp",
     "log": "torch.log",
     "erf": "torch.erf",

@@ -206,6 +206,6 @@ def test_functions_of_any_shape(name):
         problem = Problem(spec, Case({"x": tuple(shape)}, options), np.float32, seed=prod(shape))
         with forced(isa=isa, threads=threads):
             assert problem.forward()
-            assert problem.backward()
+            assert not spec.grads or problem.backward()
 
     check()

@@ -49,8 +49,9 @@ FNN_VALUE(erf) { return verf(x); }
 FNN_GRADIENT(erf, x)
 {
     vec shifted;
-    const vec m = 1 + vgauss_parts(vmin(vset1((real)FNN_ERFC_HI), vabs(x)), 1, &shifted);
-    return dy * vscale(m * vset1((real)0x1.20dd750429b6dp+0 /* 2 / sqrt π */), shifted);
+    const vec m = vgauss_parts(vmin(vset1((real)FNN_ERFC_HI), vabs(x)), 1, 0x1.20dd750429b6dp+0 /* 2 / sqrt π */,
+                               &shifted);
+    return dy * vscale(m, shifted);
 }
 
 /* p: the slope for x <= 0 */
@@ -58,7 +59,7 @@ FNN_VALUE(leaky_relu) { return vsel(x > vset1(0), x, p * x); }
 FNN_GRADIENT(leaky_relu, x) { return vsel(x > vset1(0), dy, p * dy); }
 
 /* p: minus the limit at -inf */
-FNN_VALUE(elu) { return vsel(x > vset1(0), x, p * vexpm1_near(vmax(vset1(-2 * FNN_ONE_HI), vmin((vec){0}, x)))); }
+FNN_VALUE(elu) { return vsel(x >= vset1(0), x, p * vexpm1_near(vmax(vset1(-2 * FNN_ONE_HI), vmin((vec){0}, x)))); }
 FNN_GRADIENT(elu, x) { return vsel(x > vset1(0), dy, dy * (p * vexp(vmin((vec){0}, x)))); }
 
 FNN_VALUE(silu) { return vsilu(x); }

@@ -1,81 +1,228 @@
 /* Losses. Problems of the cross-entropy lie in memory as those of softmax.c; targets, losses and statistics have
  * one element a problem, side by side. Sums of losses are formed in double. */
 
-/* Both: loss = (1-s) (log Σ e^(x-m) - (x[t]-m)) + s (log Σ e^(x-m) - Σ(x-m) / n), s the smoothing; 0 if ignored. */
-FNN_INLINE real FN(cross_entropy_of)(ptrdiff_t n, real log_sum, real target_logit, real centred_sum, real smoothing)
+/* v_c w_c, w NULL being 1: of classes i and on along a row, and of class i in columns. */
+FNN_INLINE vec FN(weighed)(vec v, const real *w, ptrdiff_t i, ptrdiff_t n)
 {
-    const real loss = log_sum - target_logit;
-    return smoothing == 0 ? loss : (1 - smoothing) * loss + smoothing * (log_sum - centred_sum / n);
+    return w ? v * vload_upto(w + i, n - i) : v;
+}
+FNN_INLINE real FN(weight_of)(const real *w, ptrdiff_t i) { return w ? w[i] : 1; }
+
+/* The loss is Σ_c w_c q_c (log Σ e^(x-m) - (x_c-m)) with q_c = (1-s) p_c + s/n, s the smoothing, p the target's
+ * probabilities: 1 at an index and 0 elsewhere, or given. 0 log 0 = 0. */
+
+/* Σ_c w_c (x_c - m), what smoothing needs with an index. */
+FNN_INLINE void FN(centred_sums)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, const real *weight,
+                                 const real *max, real *centred)
+{
+    memset(centred, 0, FNN_COLUMNS * sizeof(real));
+    if (stride == 1) {
+        vec c = {0};
+        for (ptrdiff_t i = 0; i < n; i += VL)
+            c += FN(weighed)(vload_pad(x + i, n - i, max[0]) - max[0], weight, i, n);
+        centred[0] = vsum(c);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < w; j += VL) {
+            const vec c = vload_upto(x + i * stride + j, w - j) - vload(max + j);
+            vstore(centred + j, vload(centred + j) + c * FN(weight_of)(weight, i));
+        }
+}
+
+/* The losses with given probabilities, and mass = Σ_c w_c q_c. */
+FNN_INLINE void FN(probability_losses)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, ptrdiff_t p_stride,
+                                       const real *p, const real *weight, real smoothing, const real *max,
+                                       const real *log_sum, real *loss, real *mass)
+{
+    const vec rest = vset1(1 - smoothing), uniform = vset1(smoothing / n);
+    if (stride == 1) {
+        vec l = {0}, total = {0};
+        for (ptrdiff_t i = 0; i < n; i += VL) {
+            vec q = FN(weighed)(rest * vload_upto(p + i, n - i) + uniform, weight, i, n);
+            q = n - i < VL ? vsel(viota() < (inat)(n - i), q, (vec){0}) : q;
+            total += q;
+            l += vsel(q == vset1(0), (vec){0}, q * (log_sum[0] - (vload_upto(x + i, n - i) - max[0])));
+        }
+        loss[0] = vsum(l);
+        mass[0] = vsum(total);
+        return;
+    }
+    memset(loss, 0, FNN_COLUMNS * sizeof(real));
+    memset(mass, 0, FNN_COLUMNS * sizeof(real));
+    for (ptrdiff_t i = 0; i < n; i++)
+        for (ptrdiff_t j = 0; j < w; j += VL) {
+            const vec q = (rest * vload_upto(p + i * p_stride + j, w - j) + uniform) * FN(weight_of)(weight, i);
+            const vec d = vload(log_sum + j) - (vload_upto(x + i * stride + j, w - j) - vload(max + j));
+            vstore(mass + j, vload(mass + j) + q);
+            vstore(loss + j, vload(loss + j) + vsel(q == vset1(0), (vec){0}, q * d));
+        }
 }
 
 static void FN(cross_entropy)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x_, const int64_t *target,
-                              int64_t ignore, double smoothing_, void *loss_, void *max_, void *sum_)
+                              const void *p, const fnn_classes *o, void *loss_, void *max_, void *sum_, void *mass_)
 {
-    const real *x = x_, smoothing = (real)smoothing_;
-    real *loss = loss_, max[FNN_COLUMNS], sum[FNN_COLUMNS], log_sum[FNN_COLUMNS], centred[FNN_COLUMNS] = {0};
+    const real *x = x_, *weight = o->weight, s = (real)o->smoothing;
+    real max[FNN_COLUMNS], sum[FNN_COLUMNS], log_sum[FNN_COLUMNS], more[FNN_COLUMNS], losses[FNN_COLUMNS];
+    real held[FNN_HELD], *loss = loss_;
+    ptrdiff_t x_stride = stride;
     if (stride == 1) {
         vec tail;
         max[0] = FN(row_max)(n, x);
         sum[0] = FN(row_exp)(n, x, max[0], NULL, &tail);
-        if (smoothing != 0) {
-            vec c = {0};
-            for (ptrdiff_t i = 0; i < n; i += VL)
-                c += vload_pad(x + i, n - i, max[0]) - max[0];
-            centred[0] = vsum(c);
-        }
     } else {
-        FN(columns_max)(n, stride, w, x, max);
-        FN(columns_exp)(n, stride, w, x, max, sum, NULL);
-        if (smoothing != 0)
-            for (ptrdiff_t i = 0; i < n; i++)
-                for (ptrdiff_t j = 0; j < w; j += VL)
-                    vstore(centred + j, vload(centred + j) + (vload_upto(x + i * stride + j, w - j) - vload(max + j)));
+        FN(columns_max_exp)(n, &x_stride, w, &x, max, sum, held);
     }
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(log_sum + j, vlog(vload_upto(sum + j, w - j)));
-    for (ptrdiff_t j = 0; j < w; j++)
-        loss[j] = target[j] == ignore ? 0
-                                      : FN(cross_entropy_of)(n, log_sum[j], x[target[j] * stride + j] - max[j],
-                                                             centred[j], smoothing);
+    if (p) {
+        FN(probability_losses)(n, x_stride, w, x, stride, p, weight, s, max, log_sum, losses, more);
+        memcpy(loss, losses, (size_t)w * sizeof(real));
+    } else {
+        if (s != 0)
+            FN(centred_sums)(n, x_stride, w, x, weight, max, more);
+        for (ptrdiff_t j = 0; j < w; j++) {
+            loss[j] = 0;
+            if (target[j] != o->ignore) {
+                const real l = log_sum[j] - (x[target[j] * x_stride + j] - max[j]);
+                loss[j] = l * FN(weight_of)(weight, target[j]);
+                if (s != 0)
+                    loss[j] = (1 - s) * loss[j] + s / n * ((real)o->weight_sum * log_sum[j] - more[j]);
+            }
+        }
+    }
     if (max_) {
         memcpy(max_, max, (size_t)w * sizeof(real));
         memcpy(sum_, sum, (size_t)w * sizeof(real));
+        if (p)
+            memcpy(mass_, more, (size_t)w * sizeof(real));
     }
 }
 
-/* dx = g (e^(x-m) / Σ e^(x-m) - s/n - (1-s) [i = t]) with g = scale dy; 0 if ignored. dy_step 0: one dy for all. */
+/* dx_c = g (softmax_c Σ w q - w_c q_c) with g = scale dy; 0 if ignored. dy_step 0: one dy for all. */
 static void FN(cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x_,
-                                       const int64_t *target, int64_t ignore, double smoothing, const void *max_,
-                                       const void *sum_, const void *dy_, ptrdiff_t dy_step, double scale, void *dx_)
+                                       const int64_t *target, const void *p_, const fnn_classes *o, const void *max_,
+                                       const void *sum_, const void *mass_, const void *dy_, ptrdiff_t dy_step,
+                                       double scale, void *dx_)
 {
-    const real *x = x_, *max = max_, *sum = sum_, *dy = dy_, uniform = (real)(smoothing / n);
-    real *dx = dx_;
+    const real *x = x_, *p = p_, *max = max_, *sum = sum_, *mass = mass_, *dy = dy_, *weight = o->weight;
+    const real uniform = (real)(o->smoothing / n), rest = (real)(1 - o->smoothing);
+    real *dx = dx_, g[FNN_COLUMNS], share[FNN_COLUMNS], at_target[FNN_COLUMNS], ignored[FNN_COLUMNS];
+    for (ptrdiff_t j = 0; j < w; j++) {
+        g[j] = (real)(dy[j * dy_step] * scale);
+        ignored[j] = !p && target[j] == o->ignore;
+        at_target[j] = p || ignored[j] ? 0 : rest * FN(weight_of)(weight, target[j]);
+        share[j] = (p ? mass[j] : at_target[j] + (real)(o->smoothing / n * o->weight_sum)) / sum[j];
+    }
     if (stride == 1) {
-        if (*target == ignore) {
+        if (!p && *target == o->ignore) {
             memset(dx, 0, (size_t)n * sizeof(real));
             return;
         }
-        const vec g = vset1((real)(*dy * scale)), p = vset1(1 / *sum);
-        for (ptrdiff_t i = 0; i < n; i += VL)
-            vstore_upto(dx + i, g * (vexp(vload_upto(x + i, n - i) - *max) * p - uniform), n - i);
-        dx[*target] -= g[0] * (real)(1 - smoothing);
-        return;
-    }
-    real g[FNN_COLUMNS], ignored[FNN_COLUMNS];
-    for (ptrdiff_t j = 0; j < w; j++) {
-        g[j] = (real)(dy[j * dy_step] * scale);
-        ignored[j] = target[j] == ignore;
-    }
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec p = vexp(vload_upto(x + i * stride + j, w - j) - vload_upto(max + j, w - j)) /
-                          vload_upto(sum + j, w - j);
-            const vec v = vload_upto(g + j, w - j) * (p - uniform);
-            vstore_upto(dx + i * stride + j, vsel(vload_upto(ignored + j, w - j) != 0, (vec){0}, v), w - j);
+        for (ptrdiff_t i = 0; i < n; i += VL) {
+            vec q = vset1(uniform);
+            if (p)
+                q += rest * vload_upto(p + i, n - i);
+            const vec e = vexp(vload_upto(x + i, n - i) - max[0]);
+            vstore_upto(dx + i, g[0] * (e * share[0] - FN(weighed)(q, weight, i, n)), n - i);
         }
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++)
+            for (ptrdiff_t j = 0; j < w; j += VL) {
+                const ptrdiff_t at = i * stride + j;
+                vec q = vset1(uniform);
+                if (p)
+                    q += rest * vload_upto(p + at, w - j);
+                const vec e = vexp(vload_upto(x + at, w - j) - vload_upto(max + j, w - j));
+                const vec v = e * vload(share + j) - q * FN(weight_of)(weight, i);
+                vstore_upto(dx + at, vsel(vload(ignored + j) != 0, (vec){0}, vload(g + j) * v), w - j);
+            }
+    }
+    if (!p)
+        for (ptrdiff_t j = 0; j < w; j++)
+            if (!ignored[j])
+                dx[target[j] * stride + j] -= g[j] * at_target[j];
+}
+
+/* loss = -w_t x_t; 0 if ignored */
+static void FN(nll)(ptrdiff_t stride, ptrdiff_t w, const void *x_, const int64_t *target, const fnn_classes *o,
+                    void *loss_)
+{
+    const real *x = x_;
+    real *loss = loss_;
     for (ptrdiff_t j = 0; j < w; j++)
-        if (!ignored[j])
-            dx[target[j] * stride + j] -= g[j] * (real)(1 - smoothing);
+        loss[j] = target[j] == o->ignore ? 0 : -FN(weight_of)(o->weight, target[j]) * x[target[j] * stride + j];
+}
+
+static void FN(nll_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const int64_t *target, const fnn_classes *o,
+                             const void *dy_, ptrdiff_t dy_step, double scale, void *dx_)
+{
+    const real *dy = dy_;
+    real *dx = dx_;
+    for (ptrdiff_t i = 0; i < (stride == 1 ? 1 : n); i++)
+        memset(dx + i * stride, 0, (size_t)(stride == 1 ? n : w) * sizeof(real));
+    for (ptrdiff_t j = 0; j < w; j++)
+        if (target[j] != o->ignore)
+            dx[target[j] * stride + j] = -FN(weight_of)(o->weight, target[j]) * (real)(dy[j * dy_step] * scale);
+}
+
+/* The Jensen-Shannon divergence of p and q in bits: Σ (p log2(2p / (p+q)) + q log2(2q / (p+q))) / 2 with 0 log 0 = 0. A
+ * term is not negative but by rounding, and the sum of two distributions is at most 1. */
+
+/* log2(2p / (p+q)), 0 if p is */
+FNN_INLINE vec FN(log_share)(vec p, vec sum)
+{
+    const vec l = vlog((p + p) / sum) * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */);
+    return vsel(p == vset1(0), (vec){0}, l);
+}
+
+FNN_INLINE vec FN(js_term)(vec p, vec q)
+{
+    const vec sum = p + q;
+    return vmax((vec){0}, vset1(0.5) * (p * FN(log_share)(p, sum) + q * FN(log_share)(q, sum)));
+}
+
+static void FN(js_divergence)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *p_, const void *q_, void *y_)
+{
+    const real *p = p_, *q = q_;
+    real *y = y_, sum[FNN_COLUMNS] = {0};
+    if (stride == 1) {
+        vec v = {0};
+        for (ptrdiff_t i = 0; i < n; i += VL)
+            v += FN(js_term)(vload_upto(p + i, n - i), vload_upto(q + i, n - i));
+        sum[0] = vsum(v);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++)
+            for (ptrdiff_t j = 0; j < w; j += VL) {
+                const ptrdiff_t at = i * stride + j;
+                const vec v = FN(js_term)(vload_upto(p + at, w - j), vload_upto(q + at, w - j));
+                vstore(sum + j, vload(sum + j) + v);
+            }
+    }
+    for (ptrdiff_t j = 0; j < w; j += VL)
+        vstore_upto(y + j, vmin(vset1(1), vload(sum + j)), w - j);
+}
+
+/* dp = g log2(2p / (p+q)) / 2, dq likewise; either may be NULL. */
+static void FN(js_divergence_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *p_, const void *q_,
+                                       const void *dy_, ptrdiff_t dy_step, double scale, void *dp_, void *dq_)
+{
+    const real *p = p_, *q = q_, *dy = dy_;
+    real *dp = dp_, *dq = dq_, g[FNN_COLUMNS];
+    for (ptrdiff_t j = 0; j < w; j++)
+        g[j] = (real)(dy[j * dy_step] * (scale / 2));
+    /* a row is n problems' worth of lanes with one g */
+    const ptrdiff_t rows = stride == 1 ? 1 : n, columns = stride == 1 ? n : w;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t j = 0; j < columns; j += VL) {
+            const ptrdiff_t at = i * stride + j, left = columns - j;
+            const vec a = vload_upto(p + at, left), b = vload_upto(q + at, left), sum = a + b;
+            const vec gj = stride == 1 ? vset1(g[0]) : vload(g + j);
+            if (dp)
+                vstore_upto(dp + at, gj * FN(log_share)(a, sum), left);
+            if (dq)
+                vstore_upto(dq + at, gj * FN(log_share)(b, sum), left);
+        }
 }
 
 /* acc += a * b, exactly multiplied and summed in double */
@@ -265,5 +412,9 @@ static const fnn_loss_ukernels FN(loss_ukernels) = {
     .pairs = FN(pair_losses),
     .cross_entropy = FN(cross_entropy),
     .cross_entropy_backward = FN(cross_entropy_backward),
+    .nll = FN(nll),
+    .nll_backward = FN(nll_backward),
+    .js_divergence = FN(js_divergence),
+    .js_divergence_backward = FN(js_divergence_backward),
     .sum = FN(sum),
 };

@@ -10,6 +10,7 @@
 #undef FNN_BIAS
 #undef FNN_EXP_LO
 #undef FNN_EXP_HI
+#undef FNN_NEAR
 #undef FNN_ONE_HI
 #undef FNN_ERFC_HI
 #undef FNN_LN2_HI
@@ -25,6 +26,7 @@
 #define FNN_BIAS 127
 #define FNN_EXP_LO -104  /* e^x rounds to 0 below */
 #define FNN_EXP_HI 89    /* e^x overflows from here up */
+#define FNN_NEAR 64      /* e^x is far from subnormal or infinite for |x| below */
 #define FNN_ONE_HI 20    /* e^x + 2 rounds to e^x - 1 from here up */
 #define FNN_ERFC_HI 10.3 /* e^(-z^2) rounds to 0 from here up */
 /* ln 2 in two parts (Cody and Waite): the first has so few bits that its product with any exponent is exact. */
@@ -35,15 +37,16 @@
 #define FNN_ERF_TERMS \
     0.1283791658f, -0.3761262667f, 0.1128359472f, -0.02685421201f, 0.005189087423f, -0.0008016864287f, 7.875875063e-5f
 #define FNN_ERFC_TERMS \
-    1.307186991f, 0.9315527969f, 0.5036714890f, 0.2003692111f, 0.05307870517f, 0.006041793426f, -0.001395019272f, \
-        -0.0005625250564f, 2.313476494e-5f, 3.342783205e-5f
-#define FNN_ERFC_K 3
-#define FNN_ERFC_SCALE 2.5825242718446602f
+    1.252389472f, 0.8438941953f, 0.4037867583f, 0.1263929453f, 0.01800738448f, -0.003116617905f, -0.001532634386f, \
+        7.799501722e-5f, 0.0001005526636f
+#define FNN_ERFC_K 2.64
+#define FNN_ERFC_SCALE 2.512621359223301f
 #else
 #define FNN_MANTISSA 52
 #define FNN_BIAS 1023
 #define FNN_EXP_LO -746
 #define FNN_EXP_HI 710
+#define FNN_NEAR 512
 #define FNN_ONE_HI 40
 #define FNN_ERFC_HI 27.5
 #define FNN_LN2_HI 0x1.62e42fefap-1
@@ -94,19 +97,15 @@ FNN_INLINE vec vpoly(vec x, size_t n, const real *c)
 #undef FNN_POLY
 #define FNN_POLY(x, ...) vpoly(x, sizeof((real[]){__VA_ARGS__}) / sizeof(real), (const real[]){__VA_ARGS__})
 
-/* q and FNN_SHIFT + n with e^(x - rest) = 2^n (1 + q); sum is x - rest rounded, FNN_EXP_LO to FNN_EXP_HI or so. Of a
- * NaN, q is NaN, n arbitrary. */
-#define vexpm1_sum FN(vexpm1_sum)
-FNN_INLINE vec vexpm1_sum(vec sum, vec x, vec rest, vec *shifted)
+/* q and FNN_SHIFT + n with e^x = 2^n (1 + q), for x in [FNN_EXP_LO, FNN_EXP_HI]. Of a NaN, q is NaN, n arbitrary. */
+#define vexpm1_parts FN(vexpm1_parts)
+FNN_INLINE vec vexpm1_parts(vec x, vec *shifted)
 {
-    *shifted = sum * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + FNN_SHIFT;
+    *shifted = x * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) + FNN_SHIFT;
     const vec n = *shifted - FNN_SHIFT;
-    const vec r = (x - n * vset1(FNN_LN2_HI)) - n * vset1(FNN_LN2_LO) - rest;
+    const vec r = (x - n * vset1(FNN_LN2_HI)) - n * vset1(FNN_LN2_LO);
     return r * r * FNN_POLY(r, FNN_EXP_TERMS) + r;
 }
-
-#define vexpm1_parts FN(vexpm1_parts)
-FNN_INLINE vec vexpm1_parts(vec x, vec *shifted) { return vexpm1_sum(x, x, (vec){0}, shifted); }
 
 /* v 2^n, n given as FNN_SHIFT + n; overflow and subnormal results round once. */
 #define vscale FN(vscale)
@@ -123,11 +122,27 @@ FNN_INLINE vec vscale(vec v, vec shifted)
 #endif
 }
 
+/* The same of normal numbers, the result being one: only the exponent changes. */
+#define vscale_near FN(vscale_near)
+FNN_INLINE vec vscale_near(vec v, vec shifted) { return (vec)((ivec)v + ((ivec)shifted << FNN_MANTISSA)); }
+
+/* e^x for |x| < FNN_NEAR. */
+#define vexp_near FN(vexp_near)
+FNN_INLINE vec vexp_near(vec x)
+{
+    vec shifted;
+    const vec q = vexpm1_parts(x, &shifted);
+    return vscale_near(1 + q, shifted);
+}
+
 /* e^x. Zeros are selected rather than computed: CPUs take hundreds of cycles over a result that underflows, and
- * e^-inf is common (masks of attention). */
+ * e^-inf is common (masks of attention). Here as below, vectors of common numbers only are spared the precautions, which
+ * changes no bit of a result. */
 #define vexp FN(vexp)
 FNN_INLINE vec vexp(vec x)
 {
+    if (vall(vabs(x) < vset1(FNN_NEAR)))
+        return vexp_near(x);
     vec shifted;
     const ivec zero = x < vset1(FNN_EXP_LO);
     const vec q = vexpm1_parts(vsel(zero, (vec){0}, vmin(vset1(FNN_EXP_HI), x)), &shifted);
@@ -156,7 +171,11 @@ FNN_INLINE vec vtanh(vec x)
 #define vsigmoid FN(vsigmoid)
 FNN_INLINE vec vsigmoid(vec x)
 {
-    const vec e = vexp(vmin(vset1(FNN_ONE_HI), x));
+    vec e;
+    if (vall(vabs(x) < vset1(FNN_NEAR)))
+        e = vexp_near(x);
+    else
+        e = vexp(vmin(vset1(FNN_ONE_HI), x));
     return vquotient(e, 1 + e);
 }
 
@@ -164,11 +183,14 @@ FNN_INLINE vec vsigmoid(vec x)
 #define vsilu FN(vsilu)
 FNN_INLINE vec vsilu(vec x)
 {
+    if (vall(vabs(x) < vset1(FNN_NEAR))) {
+        const vec e = vexp_near(x);
+        return x * vquotient(e, 1 + e);
+    }
     vec shifted;
     const vec low = vmax(vset1(FNN_EXP_LO - 8), x); /* x e^x rounds to 0 below */
     const vec m = 1 + vexpm1_parts(vmin(vset1(FNN_ONE_HI), low), &shifted);
-    const vec e = vscale(m, shifted), s = vquotient(m, 1 + e);
-    return vscale(low * s, shifted);
+    return vscale(low * vquotient(m, 1 + vscale(m, shifted)), shifted);
 }
 
 /* log(1 + f) - f for 1 + f in [sqrt 1/2, sqrt 2): the logarithm is 2 artanh(s) for s = f / (2 + f),
@@ -207,23 +229,34 @@ FNN_INLINE vec vsoftplus(vec x)
     return vsel(x <= vset1(0), (vec){0}, x) + (f + (vlog1p_rest(f) + ln2));
 }
 
-/* q and FNN_SHIFT + n with e^(-a^2 / divisor) = 2^n (1 + q), divisor 1 or 2. a^2 is formed from the upper half of a's
- * bits, whose square is exact, and the rest: its rounding would be a hundred times that of e^x. */
+/* m and FNN_SHIFT + n with c e^(-a^2 / divisor) = 2^n m, divisor 1 or 2: vexpm1_parts, with the part of a^2 that rounding
+ * would lose and e^x would magnify a hundredfold. */
 #define vgauss_parts FN(vgauss_parts)
-FNN_INLINE vec vgauss_parts(vec a, int divisor, vec *shifted)
+FNN_INLINE vec vgauss_parts(vec a, int divisor, double c, vec *shifted)
 {
-    const vec upper = (vec)((ivec)a & -((inat)1 << (FNN_MANTISSA / 2 + 1))), scale = vset1((real)1 / divisor);
-    const vec square = upper * upper * scale, rest = (a - upper) * (a + upper) * scale;
-    return vexpm1_sum(-square - rest, -square, rest, shifted);
+    static const real terms[] = {1, 1, FNN_EXP_TERMS};
+    enum { TERMS = sizeof terms / sizeof *terms };
+    real scaled[TERMS];
+#pragma GCC unroll 16
+    for (int k = 0; k < TERMS; k++) {
+        scaled[k] = (real)(c * terms[k]);
+        c /= -divisor;
+    }
+    vec rest;
+    const vec square = vsquare(a, &rest);
+    *shifted = square * vset1((real)(-0x1.71547652b82fep+0 / divisor)) + FNN_SHIFT;
+    const vec n = *shifted - FNN_SHIFT;
+    const vec r = (square + n * vset1(FNN_LN2_HI * divisor)) + n * vset1(FNN_LN2_LO * divisor) + rest;
+    return vpoly(r, TERMS, scaled);
 }
 
-/* p and u with p u = c erfc(z) e^(z^2) for a = s z, 0 <= z <= FNN_ERFC_HI: u = c / (z + K), and p is a polynomial in
+/* p and u with p u = erfc(z) e^(z^2) / s for a = s z, 0 <= z <= FNN_ERFC_HI: u = 1 / s(z + K), and p is a polynomial in
  * z / (z + K), here mapped to [-1, 1] (after Shepherd and Laframboise 1981). */
 #define verfcx FN(verfcx)
-FNN_INLINE vec verfcx(vec a, double s, double c, vec *u)
+FNN_INLINE vec verfcx(vec a, double s, vec *u)
 {
-    *u = vquotient(vset1((real)(s * c)), a + vset1((real)(s * FNN_ERFC_K)));
-    return FNN_POLY(1 - a * *u * vset1((real)(FNN_ERFC_SCALE / (s * c))), FNN_ERFC_TERMS);
+    *u = vquotient(vset1(1), a + vset1((real)(s * FNN_ERFC_K)));
+    return FNN_POLY(1 - a * *u * vset1(FNN_ERFC_SCALE), FNN_ERFC_TERMS);
 }
 
 /* erf(x) = 1 - erfc(x), below 1 x times a polynomial in x^2. */
@@ -231,33 +264,49 @@ FNN_INLINE vec verfcx(vec a, double s, double c, vec *u)
 FNN_INLINE vec verf(vec x)
 {
     vec shifted, u;
-    const vec a = vmin(vset1(6), vabs(x)), q = vgauss_parts(a, 1, &shifted); /* erfc(6) < 2^-54 */
-    const vec h = verfcx(a, 1, 1, &u) * u;
-    const vec far = vcopysign(1 - vscale(h + h * q, shifted), x);
-    return vsel(a < vset1(1), x + x * FNN_POLY(x * x, FNN_ERF_TERMS), far);
+    const vec a = vmin(vset1(6), vabs(x)); /* erfc(6) < 2^-54 */
+    const vec m = vgauss_parts(a, 1, 1, &shifted), p = verfcx(a, 1, &u);
+    const vec far = vcopysign(1 - p * u * vscale_near(m, shifted), x);
+    return vsel(a < vset1(1), x + x * FNN_POLY(x * x, FNN_ERF_TERMS), vsel(x == x, far, x));
 }
 
-/* x Φ(x) for the normal distribution Φ, Φ(-a) = erfc(a / sqrt 2) / 2; the power of two last, as in vsilu. */
 #undef FNN_SQRT_2
+#undef FNN_GAUSS_HI
+#undef FNN_GAUSS_NEAR
 #define FNN_SQRT_2 0x1.6a09e667f3bcdp+0
+#define FNN_GAUSS_HI (FNN_ERFC_HI * FNN_SQRT_2)
+#define FNN_GAUSS_NEAR (FNN_BITS == 32 ? 11 : 31) /* e^(-a^2/2) is far from subnormal for a below */
+
+/* x Φ(x) for the normal distribution Φ, Φ(-a) = erfc(a / sqrt 2) / 2; the power of two last, as in vsilu. */
 #define vgelu FN(vgelu)
 FNN_INLINE vec vgelu(vec x)
 {
-    vec shifted, u;
-    const vec a = vmin(vset1((real)(FNN_ERFC_HI * FNN_SQRT_2)), vabs(x)), q = vgauss_parts(a, 2, &shifted);
-    const vec h = vcopysign(verfcx(a, FNN_SQRT_2, 0.5, &u) * (a * u), x);
-    const vec tail = vscale(h + h * q, shifted);
-    return vsel(x < vset1(0), tail, x - tail);
+    vec shifted, u, a = vabs(x), tail;
+    const int near = vall(a < vset1(FNN_GAUSS_NEAR));
+    if (!near)
+        a = vmin(vset1((real)FNN_GAUSS_HI), a);
+    const vec m = vgauss_parts(a, 2, FNN_SQRT_2 / 2, &shifted), p = verfcx(a, FNN_SQRT_2, &u);
+    const vec h = vcopysign(p * (a * u), x);
+    if (near)
+        tail = h * vscale_near(m, shifted);
+    else
+        tail = vscale(h * m, shifted);
+    return vsel((ivec)x < 0, tail, x - tail); /* the sign bit: -0 stays */
 }
 
 /* Its derivative Φ(x) + x φ(x), which at -x is what it leaves to 1. */
 #define vgelu_slope FN(vgelu_slope)
 FNN_INLINE vec vgelu_slope(vec x)
 {
-    vec shifted, u;
-    const vec a = vmin(vset1((real)(FNN_ERFC_HI * FNN_SQRT_2)), vabs(x)), q = vgauss_parts(a, 2, &shifted);
-    const vec h = verfcx(a, FNN_SQRT_2, 0.5, &u) * u -
-                  a * vset1((real)0x1.9884533d43651p-2 /* 1 / sqrt 2π */);
-    const vec tail = vscale(h + h * q, shifted);
+    vec shifted, u, a = vabs(x), e;
+    const int near = vall(a < vset1(FNN_GAUSS_NEAR));
+    if (!near)
+        a = vmin(vset1((real)FNN_GAUSS_HI), a);
+    const vec m = vgauss_parts(a, 2, FNN_SQRT_2 / 2, &shifted), p = verfcx(a, FNN_SQRT_2, &u);
+    if (near)
+        e = vscale_near(m, shifted);
+    else
+        e = vscale(m, shifted);
+    const vec tail = e * (p * u - a * vset1((real)0x1.20dd750429b6dp-1 /* 1 / sqrt π */));
     return vsel(x < vset1(0), tail, 1 - tail);
 }

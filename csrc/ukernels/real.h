@@ -47,6 +47,8 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vmax FN(vmax)
 #define vmin FN(vmin)
 #define vquotient FN(vquotient)
+#define vsquare FN(vsquare)
+#define vall FN(vall)
 #define vrelu FN(vrelu)
 #define veven FN(veven)
 #define vodd FN(vodd)
@@ -264,6 +266,42 @@ FNN_INLINE vec vquotient(vec a, vec b)
     return q + r * (a - q * b);
 #else
     return a / b;
+#endif
+}
+
+/* a^2 rounded, and what that leaves out: exact by a fused multiply-add, else nearly so by the square of the upper half of
+ * a's bits. */
+FNN_INLINE vec vsquare(vec a, vec *rest)
+{
+    const vec square = a * a;
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    *rest = (vec)_mm512_fmsub_ps((__m512)a, (__m512)a, (__m512)square);
+#elif defined(FNN_BUILD_AVX512)
+    *rest = (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)a, (__m512d)square);
+#elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
+    *rest = (vec)_mm256_fmsub_ps((__m256)a, (__m256)a, (__m256)square);
+#elif defined(FNN_BUILD_AVX2)
+    *rest = (vec)_mm256_fmsub_pd((__m256d)a, (__m256d)a, (__m256d)square);
+#else
+    const vec upper = (vec)((ivec)a & -((inat)1 << (FNN_BITS == 32 ? 12 : 27)));
+    *rest = (upper * upper - square) + (a - upper) * (a + upper);
+#endif
+    return square;
+}
+
+/* Do all lanes of a comparison hold? 0, which no result may depend on, where asking is not cheap. */
+FNN_INLINE int vall(ivec m)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return _mm512_movepi32_mask((__m512i)m) == 0xffff;
+#elif defined(FNN_BUILD_AVX512)
+    return _mm512_movepi64_mask((__m512i)m) == 0xff;
+#elif defined(FNN_BUILD_AVX2)
+    return _mm256_movemask_epi8((__m256i)m) == -1;
+#elif defined(__x86_64__)
+    return _mm_movemask_epi8((__m128i)m) == 0xffff;
+#else
+    return (void)m, 0;
 #endif
 }
 

@@ -46,28 +46,49 @@ FNN_INLINE real FN(row_exp)(ptrdiff_t n, const real *x, real m, real *y, vec *ta
     return vsum(sum);
 }
 
-/* max[j] and, if sum, sum[j] = Σ e^(x-max) of each column; the terms in y unless it is NULL. The buffers are a whole
- * number of vectors long; lanes behind w hold harmless values. */
-FNN_INLINE void FN(columns_max)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, real *max)
+/* Columns lie far apart, often at a power of two, which is too much for the ways of a cache: where they fit, they are
+ * copied to a block of FNN_COLUMNS a row on the way. */
+#undef FNN_HELD
+#define FNN_HELD ((ptrdiff_t)(16384 / sizeof(real)))
+FNN_INLINE int FN(holds)(ptrdiff_t n) { return n * FNN_COLUMNS <= FNN_HELD; }
+
+/* max[j] of each column, and a copy unless it is NULL. This and all buffers here are a whole number of vectors long;
+ * lanes behind w hold harmless values. */
+FNN_INLINE void FN(columns_max)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, real *max, real *copy)
 {
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(max + j, vset1(-INFINITY));
     for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL)
-            vstore(max + j, vmax(vload_upto(x + i * stride + j, w - j), vload(max + j)));
+        for (ptrdiff_t j = 0; j < w; j += VL) {
+            const vec v = vload_upto(x + i * stride + j, w - j);
+            vstore(max + j, vmax(v, vload(max + j)));
+            if (copy)
+                vstore(copy + i * FNN_COLUMNS + j, v);
+        }
 }
 
+/* sum[j] = Σ e^(x-max) of each column; the terms in y unless it is NULL, which may be x. */
 FNN_INLINE void FN(columns_exp)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, const real *max, real *sum,
-                                real *y)
+                                real *y, ptrdiff_t y_stride)
 {
     memset(sum, 0, FNN_COLUMNS * sizeof(real));
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
             const vec e = vexp(vload_upto(x + i * stride + j, w - j) - vload(max + j));
             if (y)
-                vstore_upto(y + i * stride + j, e, w - j);
+                vstore_upto(y + i * y_stride + j, e, w - j);
             vstore(sum + j, vload(sum + j) + e);
         }
+}
+
+/* Both, of x in memory or in `held`, where it is if it fits: its place and stride are put in x and stride. */
+FNN_INLINE void FN(columns_max_exp)(ptrdiff_t n, ptrdiff_t *stride, ptrdiff_t w, const real **x, real *max, real *sum,
+                                    real *held)
+{
+    FN(columns_max)(n, *stride, w, *x, max, FN(holds)(n) ? held : NULL);
+    if (FN(holds)(n))
+        *x = held, *stride = FNN_COLUMNS;
+    FN(columns_exp)(n, *stride, w, *x, max, sum, NULL, 0);
 }
 
 /* y = e^(x-m) / Σ e^(x-m) */
@@ -85,16 +106,16 @@ static void FN(softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *
             vstore_n(y + i, tail * scale, n - i);
         return;
     }
-    real max[FNN_COLUMNS], scale[FNN_COLUMNS];
-    FN(columns_max)(n, stride, w, x, max);
-    FN(columns_exp)(n, stride, w, x, max, scale, y);
+    real max[FNN_COLUMNS], scale[FNN_COLUMNS], held[FNN_HELD];
+    real *e = FN(holds)(n) ? held : y;
+    const ptrdiff_t e_stride = FN(holds)(n) ? FNN_COLUMNS : stride;
+    FN(columns_max)(n, stride, w, x, max, FN(holds)(n) ? held : NULL);
+    FN(columns_exp)(n, e_stride, w, FN(holds)(n) ? held : x, max, scale, e, e_stride);
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(scale + j, 1 / vload(scale + j));
     for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL) {
-            real *p = y + i * stride + j;
-            vstore_upto(p, vload_upto(p, w - j) * vload(scale + j), w - j);
-        }
+        for (ptrdiff_t j = 0; j < w; j += VL)
+            vstore_upto(y + i * stride + j, vload_upto(e + i * e_stride + j, w - j) * vload(scale + j), w - j);
 }
 
 /* y = (x - m) - log Σ e^(x-m) */
@@ -110,14 +131,14 @@ static void FN(log_softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const vo
             vstore_upto(y + i, (vload_upto(x + i, n - i) - m) - log_sum, n - i);
         return;
     }
-    real max[FNN_COLUMNS], log_sum[FNN_COLUMNS];
-    FN(columns_max)(n, stride, w, x, max);
-    FN(columns_exp)(n, stride, w, x, max, log_sum, NULL);
+    real max[FNN_COLUMNS], log_sum[FNN_COLUMNS], held[FNN_HELD];
+    ptrdiff_t x_stride = stride;
+    FN(columns_max_exp)(n, &x_stride, w, &x, max, log_sum, held);
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(log_sum + j, vlog(vload(log_sum + j)));
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec v = vload_upto(x + i * stride + j, w - j);
+            const vec v = vload_upto(x + i * x_stride + j, w - j);
             vstore_upto(y + i * stride + j, (v - vload(max + j)) - vload(log_sum + j), w - j);
         }
 }
@@ -140,17 +161,24 @@ FNN_INLINE void FN(sum_then_gradient)(vec (*term)(vec, vec), vec (*gradient)(vec
             vstore_upto(dx + i, gradient(vload_upto(dy + i, n - i), vload_upto(y + i, n - i), sum), n - i);
         return;
     }
-    real sum[FNN_COLUMNS] = {0};
+    real sum[FNN_COLUMNS] = {0}, held_dy[FNN_HELD], held_y[FNN_HELD];
+    const int held = FN(holds)(n);
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const ptrdiff_t at = i * stride + j;
-            vstore(sum + j, vload(sum + j) + term(vload_upto(dy + at, w - j), vload_upto(y + at, w - j)));
+            const vec a = vload_upto(dy + i * stride + j, w - j), b = vload_upto(y + i * stride + j, w - j);
+            vstore(sum + j, vload(sum + j) + term(a, b));
+            if (held) {
+                vstore(held_dy + i * FNN_COLUMNS + j, a);
+                vstore(held_y + i * FNN_COLUMNS + j, b);
+            }
         }
+    const ptrdiff_t pitch = held ? FNN_COLUMNS : stride;
+    dy = held ? held_dy : dy;
+    y = held ? held_y : y;
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const ptrdiff_t at = i * stride + j;
-            const vec v = gradient(vload_upto(dy + at, w - j), vload_upto(y + at, w - j), vload(sum + j));
-            vstore_upto(dx + at, v, w - j);
+            const vec a = vload_upto(dy + i * pitch + j, w - j), b = vload_upto(y + i * pitch + j, w - j);
+            vstore_upto(dx + i * stride + j, gradient(a, b, vload(sum + j)), w - j);
         }
 }
 
@@ -165,9 +193,61 @@ static void FN(log_softmax_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w,
     FN(sum_then_gradient)(FN(log_softmax_term), FN(log_softmax_gradient), n, stride, w, dy, y, dx);
 }
 
+/* Where the first largest element is, or the first NaN. */
+static void FN(argmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x_, int64_t *index)
+{
+    const real *x = x_;
+    if (stride == 1) {
+        const vec m = vset1(FN(row_max)(n, x));
+        ptrdiff_t i = 0; /* none before i is NaN or the maximum */
+        while (i + VL <= n && vall(vload(x + i) < m))
+            i += VL;
+        while (!(x[i] != x[i] || x[i] == m[0]))
+            i++;
+        for (*index = i; i + VL <= n && vall(vload(x + i) <= m); i += VL)
+            ;
+        for (; i < n; i++)
+            if (x[i] != x[i]) {
+                *index = i;
+                break;
+            }
+        return;
+    }
+    real best[FNN_COLUMNS];
+    inat where[FNN_COLUMNS] = {0};
+    for (ptrdiff_t j = 0; j < w; j += VL)
+        vstore(best + j, vload_upto(x + j, w - j));
+    for (ptrdiff_t i = 1; i < n; i++)
+        for (ptrdiff_t j = 0; j < w; j += VL) {
+            const vec v = vload_upto(x + i * stride + j, w - j), b = vload(best + j);
+            const ivec better = (v > b) | ((v != v) & (b == b));
+            ivec at;
+            memcpy(&at, where + j, sizeof at);
+            at = (better & (inat)i) | (~better & at);
+            memcpy(where + j, &at, sizeof at);
+            vstore(best + j, vsel(better, v, b));
+        }
+    for (ptrdiff_t j = 0; j < w; j++)
+        index[j] = where[j];
+}
+
+/* 1 there, 0 elsewhere */
+static void FN(hardmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, void *y_)
+{
+    real *y = y_;
+    int64_t index[FNN_COLUMNS];
+    FN(argmax)(n, stride, w, x, index);
+    for (ptrdiff_t i = 0; i < (stride == 1 ? 1 : n); i++)
+        memset(y + i * stride, 0, (size_t)(stride == 1 ? n : w) * sizeof(real));
+    for (ptrdiff_t j = 0; j < w; j++)
+        y[index[j] * stride + j] = 1;
+}
+
 static const fnn_softmax_ukernels FN(softmax_ukernels) = {
     .softmax = FN(softmax),
     .softmax_backward = FN(softmax_backward),
     .log_softmax = FN(log_softmax),
     .log_softmax_backward = FN(log_softmax_backward),
+    .argmax = FN(argmax),
+    .hardmax = FN(hardmax),
 };

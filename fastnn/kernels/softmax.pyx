@@ -2,8 +2,9 @@
 
 cimport numpy as cnp
 from cython.parallel cimport prange
+from libc.stdint cimport int64_t
 
-from fastnn.kernels.runtime cimport FNN_COLUMNS, table_of, threads_of
+from fastnn.kernels.runtime cimport FNN_COLUMNS, fnn_softmax_ukernels, table_of, threads_of
 
 cnp.import_array()
 
@@ -57,3 +58,20 @@ def log_softmax(cnp.ndarray x, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner,
 def log_softmax_backward(cnp.ndarray dy, cnp.ndarray y, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner,
                          cnp.ndarray dx):
     map_along2(table_of(dy).softmax.log_softmax_backward, dy, y, outer, n, inner, dx, threads_of(dy, SOFTMAX_FLOPS, 3))
+
+
+def hardmax(cnp.ndarray x, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner, cnp.ndarray y):
+    map_along(table_of(x).softmax.hardmax, x, outer, n, inner, y, threads_of(x, 2, 2))
+
+
+def argmax(cnp.ndarray x, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner, cnp.ndarray index):
+    """index (outer, inner), int64"""
+    cdef const fnn_softmax_ukernels *uk = table_of(x).softmax
+    cdef const char *px = <const char *>cnp.PyArray_DATA(x)
+    cdef int64_t *pi = <int64_t *>cnp.PyArray_DATA(index)
+    cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i, j
+    cdef Py_ssize_t blocks = (inner + FNN_COLUMNS - 1) // FNN_COLUMNS, tasks = outer * blocks
+    for i in prange(tasks, nogil=True, num_threads=<int>min(threads_of(x, 2, 1), tasks), schedule="static"):
+        j = i % blocks * FNN_COLUMNS
+        uk.argmax(n, inner, min(inner - j, <Py_ssize_t>FNN_COLUMNS), px + (i // blocks * n * inner + j) * es,
+                  pi + i // blocks * inner + j)

@@ -169,6 +169,8 @@ cdef extern from "ukernels.h" nogil:
         void (*log_softmax)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, void *y) noexcept nogil
         void (*log_softmax_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *dy, const void *y,
                                      void *dx) noexcept nogil
+        void (*argmax)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, int64_t *index) noexcept nogil
+        void (*hardmax)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, void *y) noexcept nogil
 
     # ---- loss.c ----
     ctypedef struct fnn_pairs:
@@ -186,14 +188,31 @@ cdef extern from "ukernels.h" nogil:
         void (*gradients)(const fnn_pairs *a, Py_ssize_t first, Py_ssize_t n, const void *dy, Py_ssize_t dy_step,
                           double scale, void *dx, void *dtarget) noexcept nogil
 
+    ctypedef struct fnn_classes:
+        int64_t ignore
+        double smoothing
+        const void *weight
+        double weight_sum
+
     ctypedef struct fnn_loss_ukernels:
         const fnn_pair_loss *pairs
         void (*cross_entropy)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, const int64_t *target,
-                              int64_t ignore, double smoothing, void *loss, void *max, void *sum) noexcept nogil
+                              const void *p, const fnn_classes *o, void *loss, void *max, void *sum,
+                              void *mass) noexcept nogil
         void (*cross_entropy_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x,
-                                       const int64_t *target, int64_t ignore, double smoothing, const void *max,
-                                       const void *sum, const void *dy, Py_ssize_t dy_step, double scale,
-                                       void *dx) noexcept nogil
+                                       const int64_t *target, const void *p, const fnn_classes *o, const void *max,
+                                       const void *sum, const void *mass, const void *dy, Py_ssize_t dy_step,
+                                       double scale, void *dx) noexcept nogil
+        void (*nll)(Py_ssize_t stride, Py_ssize_t w, const void *x, const int64_t *target, const fnn_classes *o,
+                    void *loss) noexcept nogil
+        void (*nll_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const int64_t *target,
+                             const fnn_classes *o, const void *dy, Py_ssize_t dy_step, double scale,
+                             void *dx) noexcept nogil
+        void (*js_divergence)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *p, const void *q,
+                              void *y) noexcept nogil
+        void (*js_divergence_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *p, const void *q,
+                                       const void *dy, Py_ssize_t dy_step, double scale, void *dp,
+                                       void *dq) noexcept nogil
         double (*sum)(Py_ssize_t n, const void *x) noexcept nogil
 
     # ---- recurrent.c ----

@@ -7,6 +7,7 @@ import numpy as np
 from fastnn.descriptors import is_int, number
 from fastnn.kernels import loss as kernels
 from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty, empty_like, index_array
+from fastnn.ops.softmax import layout_along
 
 __all__ = [
     "binary_cross_entropy_with_logits_backward",
@@ -15,12 +16,16 @@ __all__ = [
     "cross_entropy_forward",
     "huber_loss_backward",
     "huber_loss_forward",
+    "js_divergence_backward",
+    "js_divergence_forward",
     "kl_div_backward",
     "kl_div_forward",
     "l1_loss_backward",
     "l1_loss_forward",
     "mse_loss_backward",
     "mse_loss_forward",
+    "nll_loss_backward",
+    "nll_loss_forward",
     "smooth_l1_loss_backward",
     "smooth_l1_loss_forward",
 ]
@@ -40,14 +45,45 @@ def gradient_of_loss(dy, op, shape, like):
     return array_of_shape(dy, op, "dy", shape, like)
 
 
+def class_options(op, x, target, weight, ignore_index):
+    """(x, target, weight, (outer, classes, inner)) of a loss along axis 1 of x, or its only one."""
+    x = array(x, op, "x")
+    if not is_int(ignore_index) or not -(2**63) <= ignore_index < 2**63:
+        raise TypeError(f"{op}: ignore_index must be a 64-bit integer, got {ignore_index!r}")
+    shape = x.shape
+    if not shape:
+        raise ValueError(f"{op}: x has 0 dimensions, expected (N, C), (N, C, d1, …) or (C,)")
+    axis = min(1, len(shape) - 1)
+    layout = axis_layout(x, axis, op, "x")
+    if weight is not None:
+        weight = array_of_shape(weight, op, "weight", (layout[1],), x)
+    if op == "cross_entropy" and isinstance(target, np.ndarray) and target.dtype.kind == "f" and target.ndim == x.ndim:
+        return x, array_of_shape(target, op, "target", shape, x), weight, layout
+    target = index_array(target, op, "target", shape[:axis] + shape[axis + 1 :], layout[1], ignore_index)
+    return x, target, weight, layout
+
+
+def reduced(losses, reduction, count):
+    """(loss, what its sum was divided by)."""
+    if reduction == "none":
+        return losses, 1
+    divisor = count if reduction == "mean" else 1
+    loss = empty((), losses)
+    kernels.reduce(losses, divisor, loss)
+    return loss, divisor
+
+
 class CrossEntropyCtx(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     x: np.ndarray
     target: np.ndarray
+    weight: np.ndarray | None
     max: np.ndarray
-    """Largest logit of each problem, in target's shape; so is `sum`, Σ exp(x - max)."""
+    """Largest logit of each problem; so is `sum`, Σ exp(x - max)."""
     sum: np.ndarray
+    mass: np.ndarray | None
+    """Of a target of probabilities, Σ weight * q."""
     layout: tuple[int, int, int]
     """x as (outer, classes, inner)."""
     ignore_index: int
@@ -58,55 +94,129 @@ class CrossEntropyCtx(NamedTuple):
     """Shape of the loss."""
 
 
-def cross_entropy_forward(x, target, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, keep=True):
-    """Softmax and cross-entropy in one, loss = -Σ_c q_c log softmax(x)_c.
+def cross_entropy_forward(
+    x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, keep=True
+):
+    """Softmax and cross-entropy in one, loss = -Σ_c weight_c q_c log softmax(x)_c.
 
-    q is 1 at the target class and 0 elsewhere; with label_smoothing s (Szegedy et al. 2016, "Rethinking the Inception
-    Architecture") it is (1-s) of that, plus s/C everywhere.
+    q is 1 at the target class and 0 elsewhere, or the target itself if that holds probabilities; with label_smoothing s
+    (Szegedy et al. 2016, "Rethinking the Inception Architecture") it is (1-s) of that, plus s/C everywhere.
 
     x: logits (N, C), (N, C, d1, …) or (C,), float32 or float64. target: integer class indices in [0, C), of x's shape
-    without C; where it is ignore_index the loss is 0 and does not count. reduction: "mean" over the targets that
-    count (NaN if none does), "sum", or "none". Returns (loss, ctx); a reduced loss is 0-d.
+    without C; where it is ignore_index the loss is 0 and does not count. Or of x's shape and dtype: the probability of
+    every class, a constant that has no gradient. weight: (C,), of the classes, None for 1. reduction: "mean" over the
+    targets that count (NaN if none does), each counting as much as its class's weight, over all problems for
+    probabilities; "sum", or "none". Returns (loss, ctx); a reduced loss is 0-d.
     Raises ValueError for a target out of range, naming it.
     """
-    x = array(x, "cross_entropy", "x")
     check_reduction(reduction, "cross_entropy")
-    if not is_int(ignore_index) or not -(2**63) <= ignore_index < 2**63:
-        raise TypeError(f"cross_entropy: ignore_index must be a 64-bit integer, got {ignore_index!r}")
     label_smoothing = number(label_smoothing, "cross_entropy", "label_smoothing")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, expected 0 to 1")
-    shape = x.shape
-    if not shape:
-        raise ValueError("cross_entropy: x has 0 dimensions, expected logits (N, C), (N, C, d1, …) or (C,)")
-    axis = min(1, len(shape) - 1)
-    layout = axis_layout(x, axis, "cross_entropy", "x")
-    target = index_array(target, "cross_entropy", "target", shape[:axis] + shape[axis + 1 :], layout[1], ignore_index)
-
-    loss = np.empty(target.shape, x.dtype)
-    max_, sum_ = (empty_like(loss), empty_like(loss)) if keep else (None, None)
-    kernels.cross_entropy(x, target, *layout, ignore_index, label_smoothing, loss, max_, sum_)
-    divisor = 1
-    if reduction != "none":
-        if reduction == "mean":
-            divisor = kernels.count_targets(target, ignore_index)
-        problems, loss = loss, np.empty((), x.dtype)
-        kernels.reduce(problems, divisor, loss)
+    x, target, weight, layout = class_options("cross_entropy", x, target, weight, ignore_index)
+    given = target.shape == x.shape
+    shape = target.shape if not given else x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
+    losses = empty(shape, x)
+    max_, sum_, mass = None, None, None
+    if keep:
+        max_, sum_ = empty_like(losses), empty_like(losses)
+        mass = empty_like(losses) if given else None
+    kernels.cross_entropy(x, target, *layout, ignore_index, label_smoothing, weight, losses, max_, sum_, mass)
+    count = 1
+    if reduction == "mean":
+        count = losses.size if given else kernels.target_weight(target, ignore_index, weight)
+    loss, divisor = reduced(losses, reduction, count)
     if not keep:
         return loss, None
-    return loss, CrossEntropyCtx(x, target, max_, sum_, layout, ignore_index, label_smoothing, divisor, loss.shape)
+    return loss, CrossEntropyCtx(
+        x, target, weight, max_, sum_, mass, layout, ignore_index, label_smoothing, divisor, loss.shape
+    )
 
 
 def cross_entropy_backward(dy, ctx):
-    """dx = (softmax(x) - q) * dy, divided by the number of targets that count if the loss is their mean; 0 where
-    the target is ignored."""
+    """dx = (softmax(x) Σ weight * q - weight * q) * dy, divided by what the summed loss was divided by; 0 where the
+    target is ignored."""
     dy = gradient_of_loss(dy, "cross_entropy", ctx.shape, ctx.x)
     dx = empty_like(ctx.x)
     scale = 1 / ctx.divisor if ctx.divisor else 0.0  # nothing counts: every target is ignored
     kernels.cross_entropy_backward(
-        ctx.x, ctx.target, *ctx.layout, ctx.ignore_index, ctx.label_smoothing, ctx.max, ctx.sum, dy, scale, dx
-    )
+        ctx.x, ctx.target, *ctx.layout, ctx.ignore_index, ctx.label_smoothing, ctx.weight, ctx.max, ctx.sum, ctx.mass,
+        dy, scale, dx,
+    )  # fmt: skip
     return dx
+
+
+class NllCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    x: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray | None
+    layout: tuple[int, int, int]
+    ignore_index: int
+    divisor: float
+    shape: tuple
+
+
+def nll_loss_forward(x, target, weight=None, *, ignore_index=-100, reduction="mean", keep=True):
+    """Negative log-likelihood, loss = -weight_t x_t at the target class t; of log_softmax it is cross_entropy.
+
+    x: logarithms of probabilities, (N, C), (N, C, d1, …) or (C,), float32 or float64. target (class indices), weight,
+    ignore_index, reduction, results and errors as of cross_entropy_forward.
+    """
+    check_reduction(reduction, "nll_loss")
+    x, target, weight, layout = class_options("nll_loss", x, target, weight, ignore_index)
+    losses = empty(target.shape, x)
+    kernels.nll(x, target, *layout, ignore_index, weight, losses)
+    count = kernels.target_weight(target, ignore_index, weight) if reduction == "mean" else 1
+    loss, divisor = reduced(losses, reduction, count)
+    return loss, NllCtx(x, target, weight, layout, ignore_index, divisor, loss.shape) if keep else None
+
+
+def nll_loss_backward(dy, ctx):
+    """dx = -weight_t * dy at the target class t, divided by what the summed loss was divided by; 0 elsewhere."""
+    dy = gradient_of_loss(dy, "nll_loss", ctx.shape, ctx.x)
+    dx = empty_like(ctx.x)
+    scale = 1 / ctx.divisor if ctx.divisor else 0.0
+    kernels.nll_backward(ctx.target, *ctx.layout, ctx.ignore_index, ctx.weight, dy, scale, dx)
+    return dx
+
+
+class JsDivergenceCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    p: np.ndarray
+    q: np.ndarray
+    layout: tuple[int, int, int]
+    divisor: float
+    shape: tuple
+
+
+def js_divergence_forward(p, q, axis=-1, reduction="mean", *, keep=True):
+    """Jensen-Shannon divergence in bits (Lin 1991), (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2.
+
+    p, q: vectors of probabilities along `axis`, any equal shapes with at least one dimension, float32 or float64. It is
+    symmetric, 0 for p = q, 1 for disjoint p and q, and in [0, 1] with rounding too; 0 log 0 = 0. reduction: "mean" of
+    the divergences, "sum", or "none". Returns (loss, ctx); a reduced loss is 0-d.
+    """
+    check_reduction(reduction, "js_divergence")
+    p = array(p, "js_divergence", "p")
+    q = array_of_shape(q, "js_divergence", "q", p.shape, p)
+    layout = layout_along(p, axis, "js_divergence", "p")
+    axis %= p.ndim
+    losses = empty(p.shape[:axis] + p.shape[axis + 1 :], p)
+    kernels.js_divergence(p, q, *layout, losses)
+    loss, divisor = reduced(losses, reduction, losses.size)
+    return loss, JsDivergenceCtx(p, q, layout, divisor, loss.shape) if keep else None
+
+
+def js_divergence_backward(dy, ctx, needs=(True, True)):
+    """dp = log2(2p / (p + q)) / 2 * dy, dq likewise, divided by what the summed loss was divided by. At an element that
+    is 0, where the derivative is -inf, it is 0: the term 0 log 0 is left out."""
+    dy = gradient_of_loss(dy, "js_divergence", ctx.shape, ctx.p)
+    dp, dq = (empty_like(ctx.p) if need else None for need in needs)
+    kernels.js_divergence_backward(ctx.p, ctx.q, *ctx.layout, dy, 1 / max(ctx.divisor, 1), dp, dq)
+    return dp, dq
 
 
 class PairCtx(NamedTuple):

@@ -14,12 +14,16 @@ __all__ = [
     "cross_entropy_forward",
     "huber_loss_backward",
     "huber_loss_forward",
+    "js_divergence_backward",
+    "js_divergence_forward",
     "kl_div_backward",
     "kl_div_forward",
     "l1_loss_backward",
     "l1_loss_forward",
     "mse_loss_backward",
     "mse_loss_forward",
+    "nll_loss_backward",
+    "nll_loss_forward",
     "smooth_l1_loss_backward",
     "smooth_l1_loss_forward",
 ]
@@ -34,34 +38,106 @@ def reduce(loss, reduction, count):
         return np.asarray(total if reduction == "sum" else total / loss.dtype.type(count))
 
 
+def class_axis(x):
+    return min(1, x.ndim - 1)
+
+
+def along(weight, x):
+    """The classes' weights, in x's shape."""
+    weight = np.ones(x.shape[class_axis(x)], x.dtype) if weight is None else weight
+    return np.broadcast_to(weight.reshape((-1,) + (1,) * (x.ndim - 1 - class_axis(x))), x.shape)
+
+
+def onehot_of(target, x):
+    classes = np.arange(x.shape[class_axis(x)]).reshape((-1,) + (1,) * (x.ndim - 1 - class_axis(x)))
+    return np.expand_dims(target, class_axis(x)) == classes
+
+
 class CrossEntropyCtx(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     log_p: np.ndarray
     q: np.ndarray
-    counts: np.ndarray
+    """The probabilities of the target times the classes' weights, 0 where the target is ignored."""
     axis: int
     reduction: str
+    divisor: float
 
 
-def cross_entropy_forward(x, target, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, keep=True):
-    """loss = -Σ_c q_c log softmax(x)_c with q = (1-s) onehot(target) + s/C; 0 where the target is ignored"""
-    axis = min(1, x.ndim - 1)
-    classes = x.shape[axis]
+def cross_entropy_forward(
+    x, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0, keep=True
+):
+    """loss = -Σ_c w_c q_c log softmax(x)_c with q = (1-s) p + s/C, p = onehot(target) or the target itself; 0 where the
+    target is ignored"""
+    axis = class_axis(x)
     log_p, _ = log_softmax_forward(x, axis)
-    counts = np.expand_dims(target != ignore_index, axis)
-    onehot = np.expand_dims(target, axis) == np.arange(classes).reshape((-1,) + (1,) * (x.ndim - 1 - axis))
-    q = ((1 - label_smoothing) * onehot + label_smoothing / classes).astype(x.dtype)
-    terms = np.multiply(q, log_p, where=counts & (q != 0), out=np.zeros_like(log_p))  # 0 log 0 = 0
-    y = reduce(-terms.sum(axis=axis), reduction, counts.sum())
-    return y, CrossEntropyCtx(log_p, q, counts, axis, reduction) if keep else None
+    weights = along(weight, x)
+    if target.dtype.kind == "f":
+        p, counts, divisor = target, True, x.size // x.shape[axis]
+    else:
+        p, counts = onehot_of(target, x), np.expand_dims(target != ignore_index, axis)
+        divisor = (weights * p * counts).sum(dtype=float)
+    q = np.where(counts, ((1 - label_smoothing) * p + label_smoothing / x.shape[axis]) * weights, 0).astype(x.dtype)
+    terms = np.multiply(q, log_p, where=q != 0, out=np.zeros_like(log_p))  # 0 log 0 = 0
+    y = reduce(-terms.sum(axis=axis), reduction, divisor)
+    return y, CrossEntropyCtx(log_p, q, axis, reduction, divisor) if keep else None
 
 
 def cross_entropy_backward(dy, ctx):
-    """dx = (softmax(x) - q) * dy, over the number of targets that count if the loss is their mean"""
+    """dx = (softmax(x) Σ w q - w q) * dy, over what the summed loss was divided by"""
     dy = np.expand_dims(dy, ctx.axis) if ctx.reduction == "none" else dy
-    dx = np.where(ctx.counts, (np.exp(ctx.log_p) - ctx.q) * dy, 0).astype(ctx.log_p.dtype)
-    return dx / dx.dtype.type(max(ctx.counts.sum(), 1)) if ctx.reduction == "mean" else dx
+    mass = ctx.q.sum(axis=ctx.axis, keepdims=True)
+    dx = np.where(mass == 0, 0, (np.exp(ctx.log_p) * mass - ctx.q) * dy).astype(ctx.log_p.dtype)
+    return dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+
+
+class NllCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    q: np.ndarray
+    axis: int
+    reduction: str
+    divisor: float
+
+
+def nll_loss_forward(x, target, weight=None, *, ignore_index=-100, reduction="mean", keep=True):
+    """loss = -w_t x_t; 0 where the target is ignored"""
+    axis = class_axis(x)
+    q = np.where(np.expand_dims(target != ignore_index, axis) & onehot_of(target, x), along(weight, x), 0)
+    losses = -np.multiply(q, x, where=q != 0, out=np.zeros_like(x)).sum(axis=axis)
+    y = reduce(losses, reduction, q.sum(dtype=float))
+    return y, NllCtx(q.astype(x.dtype), axis, reduction, q.sum(dtype=float)) if keep else None
+
+
+def nll_loss_backward(dy, ctx):
+    """dx = -w_t * dy at the target class, over what the summed loss was divided by; 0 elsewhere"""
+    dx = -ctx.q * (np.expand_dims(dy, ctx.axis) if ctx.reduction == "none" else dy)
+    return dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+
+
+class JsDivergenceCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    slopes: tuple
+    axis: int
+    reduction: str
+    divisor: int
+
+
+def js_divergence_forward(p, q, axis=-1, reduction="mean", *, keep=True):
+    """loss = (Σ p log2(p / m) + Σ q log2(q / m)) / 2 with m = (p + q) / 2 and 0 log 0 = 0"""
+    m = (p + q) / 2
+    logs = [np.log2(v / np.where(v == 0, 1, m), where=v != 0, out=np.zeros_like(v)) for v in (p, q)]
+    losses = np.minimum(np.maximum((p * logs[0] + q * logs[1]) / 2, 0).sum(axis=axis), 1)
+    y = reduce(losses, reduction, losses.size)
+    return y, JsDivergenceCtx((logs[0] / 2, logs[1] / 2), axis, reduction, losses.size) if keep else None
+
+
+def js_divergence_backward(dy, ctx, needs=(True, True)):
+    """dp = log2(p / m) / 2 * dy, dq likewise; 0 where p or q is"""
+    dy = np.expand_dims(dy, ctx.axis) if ctx.reduction == "none" else dy
+    divisor = dy.dtype.type(max(ctx.divisor, 1) if ctx.reduction == "mean" else 1)
+    return tuple(slope * dy / divisor if need else None for slope, need in zip(ctx.slopes, needs, strict=True))
 
 
 class PairCtx(NamedTuple):

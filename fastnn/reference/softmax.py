@@ -1,10 +1,17 @@
-"""Softmax and its logarithm (K10)."""
+"""Softmax, its logarithm and its limit (K10)."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["log_softmax_backward", "log_softmax_forward", "softmax_backward", "softmax_forward"]
+__all__ = [
+    "argmax_forward",
+    "hardmax_forward",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "softmax_backward",
+    "softmax_forward",
+]
 
 
 class SoftmaxCtx(NamedTuple):
@@ -38,3 +45,16 @@ def log_softmax_forward(x, axis=-1, *, keep=True):
 def log_softmax_backward(dy, ctx):
     """dx = dy - exp(y) * Σ dy"""
     return dy - np.exp(ctx.y) * dy.sum(axis=ctx.axis, keepdims=True)
+
+
+def argmax_forward(x, axis=-1, *, keep=True):
+    """The first index of the maximum, of which NaN is one"""
+    return np.argmax(x, axis=axis).astype(np.int64), None
+
+
+def hardmax_forward(x, axis=-1, *, keep=True):
+    """y = [i = argmax x]"""
+    index = np.expand_dims(np.argmax(x, axis=axis), axis)
+    y = np.zeros_like(x)
+    np.put_along_axis(y, index, 1, axis)
+    return y, None

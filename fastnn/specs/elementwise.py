@@ -18,10 +18,10 @@ def cases(shapes):
 
 
 def streaming(reads, writes, flops):
-    """Work of an operator that reads and writes so many arrays of x's size, at `flops` operations an element."""
+    """Work of an operator that reads and writes so many arrays of its first argument's size, at `flops` an element."""
 
     def work(case, itemsize):
-        size = prod(case.shapes["x"])
+        size = prod(next(iter(case.shapes.values())))
         return Work(flops * size, (reads + writes) * size * itemsize, writes * size * itemsize)
 
     return work

@@ -1,4 +1,4 @@
-"""Specs of softmax and its logarithm."""
+"""Specs of softmax, its logarithm and its limit."""
 
 from fastnn.registry import Case, OpSpec
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
@@ -41,6 +41,10 @@ def batch(case):
     return {"x": 0} if case.options["axis"] % len(shape) else {}
 
 
+def torch_hardmax(torch, x, axis):
+    return torch.zeros_like(x).scatter_(axis, torch.argmax(x, axis, keepdim=True), 1)
+
+
 SPECS = (
     OpSpec(
         name="softmax",
@@ -65,5 +69,25 @@ SPECS = (
         batch=batch,
         exact=False,
         peers={"torch": lambda torch, x, axis: torch.log_softmax(x, axis)},
+    ),
+    OpSpec(
+        name="argmax",
+        grads=(),
+        cases=CASES,
+        bench=BENCH,
+        work=streaming(1, 0, 2),
+        depth=lambda case: 0,
+        batch=batch,
+        peers={"torch": lambda torch, x, axis: torch.argmax(x, axis)},
+    ),
+    OpSpec(
+        name="hardmax",
+        grads=(),
+        cases=CASES,
+        bench=BENCH,
+        work=streaming(1, 1, 2),
+        depth=lambda case: 0,
+        batch=batch,
+        peers={"torch": torch_hardmax},
     ),
 )
