@@ -31,9 +31,9 @@ FNN_INLINE void FN(centred_sums)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, con
 }
 
 /* The losses with given probabilities, and mass = Σ_c w_c q_c. */
-FNN_INLINE void FN(probability_losses)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, ptrdiff_t p_stride,
-                                       const real *p, const real *weight, real smoothing, const real *max,
-                                       const real *log_sum, real *loss, real *mass)
+FNN_INLINE void FN(probability_losses)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, const real *p,
+                                       const real *weight, real smoothing, const real *max, const real *log_sum,
+                                       real *loss, real *mass)
 {
     const vec rest = vset1(1 - smoothing), uniform = vset1(smoothing / n);
     if (stride == 1) {
@@ -52,7 +52,7 @@ FNN_INLINE void FN(probability_losses)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t 
     memset(mass, 0, FNN_COLUMNS * sizeof(real));
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec q = (rest * vload_upto(p + i * p_stride + j, w - j) + uniform) * FN(weight_of)(weight, i);
+            const vec q = (rest * vload_upto(p + i * stride + j, w - j) + uniform) * FN(weight_of)(weight, i);
             const vec d = vload(log_sum + j) - (vload_upto(x + i * stride + j, w - j) - vload(max + j));
             vstore(mass + j, vload(mass + j) + q);
             vstore(loss + j, vload(loss + j) + vsel(q == vset1(0), (vec){0}, q * d));
@@ -64,27 +64,27 @@ static void FN(cross_entropy)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const 
 {
     const real *x = x_, *weight = o->weight, s = (real)o->smoothing;
     real max[FNN_COLUMNS], sum[FNN_COLUMNS], log_sum[FNN_COLUMNS], more[FNN_COLUMNS], losses[FNN_COLUMNS];
-    real held[FNN_HELD], *loss = loss_;
-    ptrdiff_t x_stride = stride;
+    real *loss = loss_;
     if (stride == 1) {
         vec tail;
         max[0] = FN(row_max)(n, x);
         sum[0] = FN(row_exp)(n, x, max[0], NULL, &tail);
     } else {
-        FN(columns_max_exp)(n, &x_stride, w, &x, max, sum, held);
+        FN(columns_max)(n, stride, w, x, max);
+        FN(columns_exp)(n, stride, w, x, max, sum, NULL);
     }
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(log_sum + j, vlog(vload_upto(sum + j, w - j)));
     if (p) {
-        FN(probability_losses)(n, x_stride, w, x, stride, p, weight, s, max, log_sum, losses, more);
+        FN(probability_losses)(n, stride, w, x, p, weight, s, max, log_sum, losses, more);
         memcpy(loss, losses, (size_t)w * sizeof(real));
     } else {
         if (s != 0)
-            FN(centred_sums)(n, x_stride, w, x, weight, max, more);
+            FN(centred_sums)(n, stride, w, x, weight, max, more);
         for (ptrdiff_t j = 0; j < w; j++) {
             loss[j] = 0;
             if (target[j] != o->ignore) {
-                const real l = log_sum[j] - (x[target[j] * x_stride + j] - max[j]);
+                const real l = log_sum[j] - (x[target[j] * stride + j] - max[j]);
                 loss[j] = l * FN(weight_of)(weight, target[j]);
                 if (s != 0)
                     loss[j] = (1 - s) * loss[j] + s / n * ((real)o->weight_sum * log_sum[j] - more[j]);

@@ -46,49 +46,28 @@ FNN_INLINE real FN(row_exp)(ptrdiff_t n, const real *x, real m, real *y, vec *ta
     return vsum(sum);
 }
 
-/* Columns lie far apart, often at a power of two, which is too much for the ways of a cache: where they fit, they are
- * copied to a block of FNN_COLUMNS a row on the way. */
-#undef FNN_HELD
-#define FNN_HELD ((ptrdiff_t)(16384 / sizeof(real)))
-FNN_INLINE int FN(holds)(ptrdiff_t n) { return n * FNN_COLUMNS <= FNN_HELD; }
-
-/* max[j] of each column, and a copy unless it is NULL. This and all buffers here are a whole number of vectors long;
- * lanes behind w hold harmless values. */
-FNN_INLINE void FN(columns_max)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, real *max, real *copy)
+/* max[j] and, if sum, sum[j] = Σ e^(x-max) of each column; the terms in y unless it is NULL. The buffers are a whole
+ * number of vectors long; lanes behind w hold harmless values. */
+FNN_INLINE void FN(columns_max)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, real *max)
 {
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(max + j, vset1(-INFINITY));
     for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec v = vload_upto(x + i * stride + j, w - j);
-            vstore(max + j, vmax(v, vload(max + j)));
-            if (copy)
-                vstore(copy + i * FNN_COLUMNS + j, v);
-        }
+        for (ptrdiff_t j = 0; j < w; j += VL)
+            vstore(max + j, vmax(vload_upto(x + i * stride + j, w - j), vload(max + j)));
 }
 
-/* sum[j] = Σ e^(x-max) of each column; the terms in y unless it is NULL, which may be x. */
 FNN_INLINE void FN(columns_exp)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, const real *max, real *sum,
-                                real *y, ptrdiff_t y_stride)
+                                real *y)
 {
     memset(sum, 0, FNN_COLUMNS * sizeof(real));
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
             const vec e = vexp(vload_upto(x + i * stride + j, w - j) - vload(max + j));
             if (y)
-                vstore_upto(y + i * y_stride + j, e, w - j);
+                vstore_upto(y + i * stride + j, e, w - j);
             vstore(sum + j, vload(sum + j) + e);
         }
-}
-
-/* Both, of x in memory or in `held`, where it is if it fits: its place and stride are put in x and stride. */
-FNN_INLINE void FN(columns_max_exp)(ptrdiff_t n, ptrdiff_t *stride, ptrdiff_t w, const real **x, real *max, real *sum,
-                                    real *held)
-{
-    FN(columns_max)(n, *stride, w, *x, max, FN(holds)(n) ? held : NULL);
-    if (FN(holds)(n))
-        *x = held, *stride = FNN_COLUMNS;
-    FN(columns_exp)(n, *stride, w, *x, max, sum, NULL, 0);
 }
 
 /* y = e^(x-m) / Σ e^(x-m) */
@@ -106,16 +85,16 @@ static void FN(softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *
             vstore_n(y + i, tail * scale, n - i);
         return;
     }
-    real max[FNN_COLUMNS], scale[FNN_COLUMNS], held[FNN_HELD];
-    real *e = FN(holds)(n) ? held : y;
-    const ptrdiff_t e_stride = FN(holds)(n) ? FNN_COLUMNS : stride;
-    FN(columns_max)(n, stride, w, x, max, FN(holds)(n) ? held : NULL);
-    FN(columns_exp)(n, e_stride, w, FN(holds)(n) ? held : x, max, scale, e, e_stride);
+    real max[FNN_COLUMNS], scale[FNN_COLUMNS];
+    FN(columns_max)(n, stride, w, x, max);
+    FN(columns_exp)(n, stride, w, x, max, scale, y);
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(scale + j, 1 / vload(scale + j));
     for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL)
-            vstore_upto(y + i * stride + j, vload_upto(e + i * e_stride + j, w - j) * vload(scale + j), w - j);
+        for (ptrdiff_t j = 0; j < w; j += VL) {
+            real *p = y + i * stride + j;
+            vstore_upto(p, vload_upto(p, w - j) * vload(scale + j), w - j);
+        }
 }
 
 /* y = (x - m) - log Σ e^(x-m) */
@@ -131,14 +110,14 @@ static void FN(log_softmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const vo
             vstore_upto(y + i, (vload_upto(x + i, n - i) - m) - log_sum, n - i);
         return;
     }
-    real max[FNN_COLUMNS], log_sum[FNN_COLUMNS], held[FNN_HELD];
-    ptrdiff_t x_stride = stride;
-    FN(columns_max_exp)(n, &x_stride, w, &x, max, log_sum, held);
+    real max[FNN_COLUMNS], log_sum[FNN_COLUMNS];
+    FN(columns_max)(n, stride, w, x, max);
+    FN(columns_exp)(n, stride, w, x, max, log_sum, NULL);
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(log_sum + j, vlog(vload(log_sum + j)));
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec v = vload_upto(x + i * x_stride + j, w - j);
+            const vec v = vload_upto(x + i * stride + j, w - j);
             vstore_upto(y + i * stride + j, (v - vload(max + j)) - vload(log_sum + j), w - j);
         }
 }
@@ -161,24 +140,17 @@ FNN_INLINE void FN(sum_then_gradient)(vec (*term)(vec, vec), vec (*gradient)(vec
             vstore_upto(dx + i, gradient(vload_upto(dy + i, n - i), vload_upto(y + i, n - i), sum), n - i);
         return;
     }
-    real sum[FNN_COLUMNS] = {0}, held_dy[FNN_HELD], held_y[FNN_HELD];
-    const int held = FN(holds)(n);
+    real sum[FNN_COLUMNS] = {0};
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec a = vload_upto(dy + i * stride + j, w - j), b = vload_upto(y + i * stride + j, w - j);
-            vstore(sum + j, vload(sum + j) + term(a, b));
-            if (held) {
-                vstore(held_dy + i * FNN_COLUMNS + j, a);
-                vstore(held_y + i * FNN_COLUMNS + j, b);
-            }
+            const ptrdiff_t at = i * stride + j;
+            vstore(sum + j, vload(sum + j) + term(vload_upto(dy + at, w - j), vload_upto(y + at, w - j)));
         }
-    const ptrdiff_t pitch = held ? FNN_COLUMNS : stride;
-    dy = held ? held_dy : dy;
-    y = held ? held_y : y;
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec a = vload_upto(dy + i * pitch + j, w - j), b = vload_upto(y + i * pitch + j, w - j);
-            vstore_upto(dx + i * stride + j, gradient(a, b, vload(sum + j)), w - j);
+            const ptrdiff_t at = i * stride + j;
+            const vec v = gradient(vload_upto(dy + at, w - j), vload_upto(y + at, w - j), vload(sum + j));
+            vstore_upto(dx + at, v, w - j);
         }
 }
 
