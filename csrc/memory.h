@@ -29,13 +29,15 @@ static inline ptrdiff_t fnn_memory_bytes(void) { return (ptrdiff_t)1 << 33; }
 #include <sys/mman.h>
 #endif
 
-/* NULL if there is no memory. */
+/* NULL if there is no memory. From the start of a page where that is no waste: a load waits for an earlier store whose
+ * address is a little above it modulo the page size, and other large arrays begin near the start of a page, too. */
 static inline void *fnn_allocate(size_t nbytes)
 {
     const size_t huge_page = (size_t)1 << 21;
     const int large = nbytes >= 2 * huge_page;
+    const size_t alignment = large ? huge_page : nbytes >= 1 << 16 ? 4096 : 64;
     void *p;
-    if (nbytes > SIZE_MAX - 2 * huge_page || posix_memalign(&p, large ? huge_page : 64, nbytes + 1))
+    if (nbytes > SIZE_MAX - 2 * huge_page || posix_memalign(&p, alignment, nbytes + 1))
         return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     if (large)

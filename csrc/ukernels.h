@@ -129,8 +129,8 @@ typedef struct {
     const char *name; /* NULL behind the last */
     int keeps_x;      /* the gradient is one of dy and x, else of dy and y */
     double value_flops, gradient_flops;
-    void (*value)(ptrdiff_t n, const void *x, void *y, double p, double q);
-    void (*gradient)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q);
+    void (*value)(ptrdiff_t n, const void *x, void *y, double p, double q, int past);
+    void (*gradient)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q, int past);
 } fnn_function;
 
 /* ---- pool.c ---- */

@@ -48,7 +48,8 @@ class Verdict(NamedTuple):
 
 @contextmanager
 def forced(isa=None, threads=None):
-    """Run kernels at an instruction-set level, and on exactly so many threads, however small the work."""
+    """Run kernels at an instruction-set level, and on exactly so many threads, however small the work; on three and
+    more, their results go past the caches as those of large arrays do."""
     with ExitStack() as stack:
         if isa is not None:
             stack.callback(runtime.set_isa, runtime.get_isa())
@@ -56,6 +57,8 @@ def forced(isa=None, threads=None):
         if threads is not None:
             stack.enter_context(num_threads(threads))
             stack.callback(runtime.set_seconds_per_thread, runtime.set_seconds_per_thread(0))
+            if threads > 2:
+                stack.callback(runtime.set_last_cache_bytes, runtime.set_last_cache_bytes(0))
         yield
 
 

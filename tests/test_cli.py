@@ -19,7 +19,8 @@ from fastnn.registry import Work
 @pytest.fixture
 def wrong_relu(monkeypatch):
     """relu_forward as it would be if it computed |x|."""
-    monkeypatch.setattr(ops, "relu_forward", lambda x, *, keep=True: (np.abs(x), ops.elementwise.OutputCtx(np.abs(x))))
+    relu = ops.relu_forward
+    monkeypatch.setattr(ops, "relu_forward", lambda x, *, keep=True: relu(np.abs(x), keep=keep))
 
 
 def test_info_prints_what_show_config_prints(capsys):

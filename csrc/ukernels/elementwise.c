@@ -1,11 +1,20 @@
 /* Functions of one element x with two parameters p and q: the value y, and the gradient dx from dy and what the
- * backward pass keeps, x or y. Two loops that they are inlined into, and a table. */
+ * backward pass keeps, x or y. Two loops that they are inlined into, and a table.
+ * past: results go past the caches (vstream). */
 
 /* y = f(x) */
-FNN_INLINE void FN(map_unary)(vec (*f)(vec, vec, vec), ptrdiff_t n, const real *x, real *y, double p_, double q_)
+FNN_INLINE void FN(map_unary)(vec (*f)(vec, vec, vec), ptrdiff_t n, const real *x, real *y, double p_, double q_,
+                              int past)
 {
     const vec p = vset1((real)p_), q = vset1((real)q_);
     ptrdiff_t i = 0;
+    if (past) {
+        i = vstream_head(y, n);
+        vstore_n(y, f(vload_n(x, i), p, q), i);
+        for (; i + VL <= n; i += VL)
+            vstream(y + i, f(vload(x + i), p, q));
+        vstream_end();
+    }
     for (; i + VL <= n; i += VL)
         vstore(y + i, f(vload(x + i), p, q));
     if (i < n)
@@ -14,10 +23,17 @@ FNN_INLINE void FN(map_unary)(vec (*f)(vec, vec, vec), ptrdiff_t n, const real *
 
 /* y = f(a, b) */
 FNN_INLINE void FN(map_binary)(vec (*f)(vec, vec, vec, vec), ptrdiff_t n, const real *a, const real *b, real *y,
-                               double p_, double q_)
+                               double p_, double q_, int past)
 {
     const vec p = vset1((real)p_), q = vset1((real)q_);
     ptrdiff_t i = 0;
+    if (past) {
+        i = vstream_head(y, n);
+        vstore_n(y, f(vload_n(a, i), vload_n(b, i), p, q), i);
+        for (; i + VL <= n; i += VL)
+            vstream(y + i, f(vload(a + i), vload(b + i), p, q));
+        vstream_end();
+    }
     for (; i + VL <= n; i += VL)
         vstore(y + i, f(vload(a + i), vload(b + i), p, q));
     if (i < n)
@@ -106,13 +122,14 @@ FNN_GRADIENT(hardswish, x)
 }
 
 #define FNN_LOOPS(name, kept, value_flops, gradient_flops) \
-    static void FN(name)(ptrdiff_t n, const void *x, void *y, double p, double q) \
+    static void FN(name)(ptrdiff_t n, const void *x, void *y, double p, double q, int past) \
     { \
-        FN(map_unary)(FN(name##_value), n, x, y, p, q); \
+        FN(map_unary)(FN(name##_value), n, x, y, p, q, past); \
     } \
-    static void FN(name##_backward)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q) \
+    static void FN(name##_backward)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q, \
+                                    int past) \
     { \
-        FN(map_binary)(FN(name##_gradient), n, dy, kept, dx, p, q); \
+        FN(map_binary)(FN(name##_gradient), n, dy, kept, dx, p, q, past); \
     }
 #define FNN_ROW(name, kept, value_flops, gradient_flops) \
     {#name, #kept[0] == 'x', value_flops, gradient_flops, FN(name), FN(name##_backward)},

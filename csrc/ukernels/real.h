@@ -39,6 +39,7 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vstore FN(vstore)
 #define vset1 FN(vset1)
 #define vstream FN(vstream)
+#define vstream_head FN(vstream_head)
 #define vload_n FN(vload_n)
 #define vstore_n FN(vstore_n)
 #define vload_upto FN(vload_upto)
@@ -75,6 +76,13 @@ FNN_INLINE void vstream(real *p, vec v)
 #else
     *(vec *)p = v;
 #endif
+}
+
+/* How many of the n elements at p lie before the first that vstream can begin with. */
+FNN_INLINE ptrdiff_t vstream_head(const real *p, ptrdiff_t n)
+{
+    const ptrdiff_t head = (ptrdiff_t)(-(uintptr_t)p % FNN_VBYTES / sizeof(real));
+    return head < n ? head : n;
 }
 
 /* 0, 1, 2, … as integers of the lane width. */

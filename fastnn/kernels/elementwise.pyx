@@ -3,15 +3,16 @@
 cimport numpy as cnp
 from cython.parallel cimport prange
 
-from fastnn.kernels.runtime cimport FNN_F32, fnn_function, table_of, tables, threads_for
+from fastnn.kernels.runtime cimport FNN_F32, fnn_function, past_caches, table_of, tables, threads_for
 
 cnp.import_array()
 
 # Elements a task; a multiple of every vector length, so that only the last task has a tail.
 cdef Py_ssize_t BLOCK = 16384
 
-ctypedef void (*unary_t)(Py_ssize_t n, const void *x, void *y, double p, double q) noexcept nogil
-ctypedef void (*binary_t)(Py_ssize_t n, const void *a, const void *b, void *y, double p, double q) noexcept nogil
+ctypedef void (*unary_t)(Py_ssize_t n, const void *x, void *y, double p, double q, int past) noexcept nogil
+ctypedef void (*binary_t)(Py_ssize_t n, const void *a, const void *b, void *y, double p, double q,
+                          int past) noexcept nogil
 
 
 cdef void map_unary(unary_t f, cnp.ndarray x, cnp.ndarray y, double p, double q, double flops) noexcept:
@@ -20,13 +21,13 @@ cdef void map_unary(unary_t f, cnp.ndarray x, cnp.ndarray y, double p, double q,
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x), es = cnp.PyArray_ITEMSIZE(x), i
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK
-    cdef int nt = threads_for(n * flops, 2. * n * es)
+    cdef int nt = threads_for(n * flops, 2. * n * es), past = px != py and past_caches(2 * n * es)
     if nt == 1:
         with nogil:
-            f(n, px, py, p, q)
+            f(n, px, py, p, q, past)
         return
     for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
-        f(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, py + i * BLOCK * es, p, q)
+        f(min(BLOCK, n - i * BLOCK), px + i * BLOCK * es, py + i * BLOCK * es, p, q, past)
 
 
 cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, double p, double q,
@@ -37,13 +38,13 @@ cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, do
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(y), es = cnp.PyArray_ITEMSIZE(y), i
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK
-    cdef int nt = threads_for(n * flops, 3. * n * es)
+    cdef int nt = threads_for(n * flops, 3. * n * es), past = past_caches(3 * n * es)
     if nt == 1:
         with nogil:
-            f(n, pa, pb, py, p, q)
+            f(n, pa, pb, py, p, q, past)
         return
     for i in prange(tasks, nogil=True, num_threads=nt, schedule="static"):
-        f(min(BLOCK, n - i * BLOCK), pa + i * BLOCK * es, pb + i * BLOCK * es, py + i * BLOCK * es, p, q)
+        f(min(BLOCK, n - i * BLOCK), pa + i * BLOCK * es, pb + i * BLOCK * es, py + i * BLOCK * es, p, q, past)
 
 
 cdef list names_of(const fnn_function *f):

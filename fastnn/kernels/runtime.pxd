@@ -16,8 +16,12 @@ cdef inline char *data_or_null(cnp.ndarray x) noexcept:
 # Bytes of a core's second-level cache, for the sizes of tiles; no result depends on it.
 cdef Py_ssize_t cache_bytes
 
-# Bytes of the last cache before memory. Results of calls that move more than this are written past the caches.
+# Bytes of the last cache before memory.
 cdef Py_ssize_t last_cache_bytes
+
+# Do the results of a call that moves so many bytes go past the caches (vstream)? They would not stay there anyway.
+cdef inline bint past_caches(double nbytes) noexcept nogil:
+    return nbytes > last_cache_bytes
 
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil

@@ -178,6 +178,14 @@ if hasattr(os, "register_at_fork"):
 cdef Py_ssize_t cache_bytes = min(max(fnn_cache_bytes(2), <Py_ssize_t>1 << 18), <Py_ssize_t>1 << 21)
 cdef Py_ssize_t last_cache_bytes = min(max(fnn_cache_bytes(3), <Py_ssize_t>1 << 21), <Py_ssize_t>1 << 26)
 
+
+def set_last_cache_bytes(Py_ssize_t nbytes):
+    """Results of calls that move more bytes go past the caches; returns the figure before. Tests set 0."""
+    global last_cache_bytes
+    before, last_cache_bytes = last_cache_bytes, nbytes
+    return before
+
+
 # ---- memory of results and scratch ----
 
 cdef bint poisoned = False
@@ -441,7 +449,7 @@ def stream(list sources, list results, int threads):
         all_src[i] = <char *>cnp.PyArray_DATA(<cnp.ndarray>sources[i])
     for i in range(writes):
         all_dst[i] = <char *>cnp.PyArray_DATA(<cnp.ndarray>results[i])
-    past = nbytes > last_cache_bytes
+    past = past_caches(nbytes)
     threads = measured_threads(threads)
     for i in prange(threads, nogil=True, num_threads=threads, schedule="static", chunksize=1):
         first = steps * i // threads * 64

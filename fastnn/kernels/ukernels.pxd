@@ -98,8 +98,9 @@ cdef extern from "ukernels.h" nogil:
         const char *name
         int keeps_x
         double value_flops, gradient_flops
-        void (*value)(Py_ssize_t n, const void *x, void *y, double p, double q) noexcept nogil
-        void (*gradient)(Py_ssize_t n, const void *dy, const void *kept, void *dx, double p, double q) noexcept nogil
+        void (*value)(Py_ssize_t n, const void *x, void *y, double p, double q, int past) noexcept nogil
+        void (*gradient)(Py_ssize_t n, const void *dy, const void *kept, void *dx, double p, double q,
+                         int past) noexcept nogil
 
     # ---- pool.c ----
     ctypedef struct fnn_pool:
