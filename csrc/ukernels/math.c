@@ -141,7 +141,7 @@ FNN_INLINE vec vexp_near(vec x)
 #define vexp FN(vexp)
 FNN_INLINE vec vexp(vec x)
 {
-    if (vall(vabs(x) < vset1(FNN_NEAR)))
+    if (vall_less(vabs(x), vset1(FNN_NEAR)))
         return vexp_near(x);
     vec shifted;
     const ivec zero = x < vset1(FNN_EXP_LO);
@@ -167,30 +167,32 @@ FNN_INLINE vec vtanh(vec x)
     return vcopysign(vquotient(em, em + 2), x);
 }
 
-/* 1 / (1 + e^-x) = e^x / (1 + e^x), which is 1 long before e^x overflows. */
+/* 1 / (1 + e^-x) for |x| <= FNN_NEAR. */
+#define vsigmoid_near FN(vsigmoid_near)
+FNN_INLINE vec vsigmoid_near(vec x) { return vquotient(vset1(1), 1 + vexp_near(-x)); }
+
+#define vclamp_near FN(vclamp_near)
+FNN_INLINE vec vclamp_near(vec x) { return vmax(vset1(-FNN_NEAR), vmin(vset1(FNN_NEAR), x)); }
+
+/* 1 / (1 + e^-x), which is e^x below -FNN_NEAR. */
 #define vsigmoid FN(vsigmoid)
 FNN_INLINE vec vsigmoid(vec x)
 {
-    vec e;
-    if (vall(vabs(x) < vset1(FNN_NEAR)))
-        e = vexp_near(x);
-    else
-        e = vexp(vmin(vset1(FNN_ONE_HI), x));
-    return vquotient(e, 1 + e);
+    if (vall_less(vabs(x), vset1(FNN_NEAR)))
+        return vsigmoid_near(x);
+    return vsel(x >= vset1(-FNN_NEAR), vsigmoid_near(vclamp_near(x)), vexp(x));
 }
 
 /* x times it. Where e^x is subnormal, x e^x still has more bits: the power of two comes last. */
 #define vsilu FN(vsilu)
 FNN_INLINE vec vsilu(vec x)
 {
-    if (vall(vabs(x) < vset1(FNN_NEAR))) {
-        const vec e = vexp_near(x);
-        return x * vquotient(e, 1 + e);
-    }
+    if (vall_less(vabs(x), vset1(FNN_NEAR)))
+        return x * vsigmoid_near(x);
     vec shifted;
     const vec low = vmax(vset1(FNN_EXP_LO - 8), x); /* x e^x rounds to 0 below */
-    const vec m = 1 + vexpm1_parts(vmin(vset1(FNN_ONE_HI), low), &shifted);
-    return vscale(low * vquotient(m, 1 + vscale(m, shifted)), shifted);
+    const vec m = 1 + vexpm1_parts(vmin(vset1(0), low), &shifted);
+    return vsel(x >= vset1(-FNN_NEAR), x * vsigmoid_near(vclamp_near(x)), vscale(low * m, shifted));
 }
 
 /* log(1 + f) - f for 1 + f in [sqrt 1/2, sqrt 2): the logarithm is 2 artanh(s) for s = f / (2 + f),
@@ -282,16 +284,16 @@ FNN_INLINE vec verf(vec x)
 FNN_INLINE vec vgelu(vec x)
 {
     vec shifted, u, a = vabs(x), tail;
-    const int near = vall(a < vset1(FNN_GAUSS_NEAR));
+    const int near = vall_less(a, vset1(FNN_GAUSS_NEAR));
     if (!near)
         a = vmin(vset1((real)FNN_GAUSS_HI), a);
     const vec m = vgauss_parts(a, 2, FNN_SQRT_2 / 2, &shifted), p = verfcx(a, FNN_SQRT_2, &u);
-    const vec h = vcopysign(p * (a * u), x);
+    const vec h = p * (a * u) * m;
     if (near)
-        tail = h * vscale_near(m, shifted);
+        tail = vscale_near(h, shifted); /* n = 0 where h might be 0 or subnormal */
     else
-        tail = vscale(h * m, shifted);
-    return vsel((ivec)x < 0, tail, x - tail); /* the sign bit: -0 stays */
+        tail = vscale(h, shifted);
+    return vmax(vset1(-(real)0), x) - tail; /* of zeros vmax takes x */
 }
 
 /* Its derivative Φ(x) + x φ(x), which at -x is what it leaves to 1. */
@@ -299,7 +301,7 @@ FNN_INLINE vec vgelu(vec x)
 FNN_INLINE vec vgelu_slope(vec x)
 {
     vec shifted, u, a = vabs(x), e;
-    const int near = vall(a < vset1(FNN_GAUSS_NEAR));
+    const int near = vall_less(a, vset1(FNN_GAUSS_NEAR));
     if (!near)
         a = vmin(vset1((real)FNN_GAUSS_HI), a);
     const vec m = vgauss_parts(a, 2, FNN_SQRT_2 / 2, &shifted), p = verfcx(a, FNN_SQRT_2, &u);

@@ -50,6 +50,7 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vquotient FN(vquotient)
 #define vsquare FN(vsquare)
 #define vall FN(vall)
+#define vall_less FN(vall_less)
 #define vrelu FN(vrelu)
 #define veven FN(veven)
 #define vodd FN(vodd)
@@ -310,6 +311,18 @@ FNN_INLINE int vall(ivec m)
     return _mm_movemask_epi8((__m128i)m) == 0xffff;
 #else
     return (void)m, 0;
+#endif
+}
+
+/* vall(a < b). (Compilers make a vector of the comparison's mask and a mask of that.) */
+FNN_INLINE int vall_less(vec a, vec b)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ) == 0xffff;
+#elif defined(FNN_BUILD_AVX512)
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ) == 0xff;
+#else
+    return vall(a < b);
 #endif
 }
 

@@ -172,7 +172,7 @@ static void FN(argmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x
     if (stride == 1) {
         const vec m = vset1(FN(row_max)(n, x));
         ptrdiff_t i = 0; /* none before i is NaN or the maximum */
-        while (i + VL <= n && vall(vload(x + i) < m))
+        while (i + VL <= n && vall_less(vload(x + i), m))
             i += VL;
         while (!(x[i] != x[i] || x[i] == m[0]))
             i++;

@@ -14,7 +14,7 @@ cnp.import_array()
 # Elements summed as one; part of the result, because it fixes the order of additions.
 cdef Py_ssize_t BLOCK = 16384
 # As in softmax.pyx: an element's share of the time, in operations.
-cdef double CROSS_ENTROPY_FLOPS = 20
+cdef double CROSS_ENTROPY_FLOPS = 40
 cdef double JS_FLOPS = 60
 
 

@@ -154,13 +154,18 @@ def lstm_forward(cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray 
                       data_or_null(c), steps)
 
 
+cdef int threads_of(const Lstm *p, Py_ssize_t depth) noexcept:
+    """Of one time step, whose products have that depth: a few rows wait for the weights to come from a cache."""
+    return threads_for(p.n * p.h * (2. * GATES * depth + CELL_FLOPS), <double>GATES * p.h * depth * p.gemm.itemsize)
+
+
 cdef int plain_forward(Lstm *p, const char *x, const char *h_prev, const char *c_prev, char *gates, char *y, char *c,
                        Py_ssize_t steps) except -1:
     cdef Py_ssize_t es = p.gemm.itemsize, state = p.n * p.h * es, tasks = tasks_of(p), t, task
     cdef Py_ssize_t block = min(steps, max(1, INPUT_ROWS // p.n))
     cdef int nt_input = threads_for(2. * block * p.n * p.d * GATES * p.h, 0)
     cdef bint keep = gates != NULL, single = steps == 1 and p.n == 1
-    cdef int nt = threads_for(p.n * p.h * (2. * GATES * (p.h + (p.d if single else 0)) + CELL_FLOPS), 0)
+    cdef int nt = threads_of(p, p.h + (p.d if single else 0))
     cdef Scratch tmp
     if not keep:
         tmp = scratch(block * GATES * state)
@@ -189,7 +194,7 @@ cdef int plain_forward(Lstm *p, const char *x, const char *h_prev, const char *c
 cdef int packed_forward(Lstm *p, const char *x, const char *h0, const char *c_prev, char *gates, char *y, char *c,
                         Py_ssize_t steps) except -1:
     cdef Py_ssize_t es = p.gemm.itemsize, n = p.n, d = p.d, h = p.h, state = n * h * es, tasks = tasks_of(p), t, i, task
-    cdef int nt = threads_for(n * h * (2. * GATES * (d + h) + CELL_FLOPS), 0)
+    cdef int nt = threads_of(p, d + h)
     cdef bint keep = gates != NULL
     # weights with room for the last panel's missing columns, (x, h) now and next, one step's gates, offsets
     cdef Py_ssize_t panel_bytes = aligned((GATES * h * (d + h) + p.gemm.nr) * es)
@@ -278,7 +283,7 @@ def lstm_backward(cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray c0, cnp.ndarray 
     p.gemm, p.cell = table_of(w_hh).gemm, table_of(w_hh).recurrent
     p.n, p.h, p.w_hh = n, h, data_or_null(w_hh)
     cdef Py_ssize_t es = p.gemm.itemsize, state = n * h * es, tasks = tasks_of(&p), t, i, task
-    cdef int nt = threads_for(n * h * (2. * GATES * h + CELL_FLOPS), 0)
+    cdef int nt = threads_of(&p, h)
     cdef Py_ssize_t columns = (h + p.gemm.nr - 1) // p.gemm.nr * p.gemm.nr
     cdef Py_ssize_t panel_bytes = aligned((columns * GATES * h + p.gemm.vl) * es), packed_bytes = aligned(GATES * state)
     cdef Scratch tmp = scratch(panel_bytes + 2 * packed_bytes + 2 * GATES * h * sizeof(Py_ssize_t))

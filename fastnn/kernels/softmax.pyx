@@ -9,7 +9,7 @@ from fastnn.kernels.runtime cimport FNN_COLUMNS, fnn_softmax_ukernels, table_of,
 cnp.import_array()
 
 # An element's share of the time, in operations: maximum, exponential, sum, scaling.
-cdef double SOFTMAX_FLOPS = 20
+cdef double SOFTMAX_FLOPS = 40
 
 ctypedef void (*along_t)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *x, void *y) noexcept nogil
 ctypedef void (*along2_t)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const void *a, const void *b,
