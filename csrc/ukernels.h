@@ -156,28 +156,34 @@ typedef struct {
 } fnn_pool_ukernels;
 
 /* ---- norm.c ---- */
-/* Batch normalisation of x (n, c, s), c-contiguous; weight, bias, mean and invstd have c elements and may be NULL. */
+/* Batch normalisation of x (n, c, s), c-contiguous, then a residual (x's shape) and ReLU. weight, bias, mean and invstd
+ * have c elements. NULL: absent. */
 typedef struct {
     ptrdiff_t n, c, s;
-    const void *x, *weight, *bias;
-    void *y, *running_mean, *running_var; /* running: updated if training (may be NULL), else the statistics */
+    const void *x, *weight, *bias, *residual;
+    void *y, *running_mean, *running_var; /* running: updated if training, else the statistics */
     double *mean, *invstd;                /* for the backward pass, whatever the element type */
     double momentum, eps;
-    int training;
+    int relu, past;
 } fnn_batch_norm;
 
+/* training: the statistics were those of x. y: the result, needed for ReLU after a residual. */
 typedef struct {
     ptrdiff_t n, c, s;
-    const void *dy, *x, *weight;
+    const void *dy, *x, *y, *weight, *bias;
     const double *mean, *invstd;
-    void *dx, *dweight, *dbias; /* NULL: not needed */
-    int training;
+    void *dx, *dresidual, *dweight, *dbias; /* NULL: not needed; dresidual comes with dx only */
+    int training, relu, past;
 } fnn_batch_norm_backward;
 
+enum { FNN_BN_RELU = 1, FNN_BN_ADD = 2, FNN_BN_MOVING = 4, FNN_BN_PAST = 8 }; /* see norm.c */
+
 typedef struct {
-    int block; /* channels of a task if s == 1; else it is one channel */
-    /* the task that begins with channel `first` */
+    int block; /* channels of a task of batch_norm_fixed, and of the others if s == 1; else it is one channel */
+    /* training: the task that begins with channel `first` */
     void (*batch_norm)(const fnn_batch_norm *args, ptrdiff_t first);
+    /* inference: its images from first_image on */
+    void (*batch_norm_fixed)(const fnn_batch_norm *args, ptrdiff_t first, ptrdiff_t first_image, ptrdiff_t images);
     void (*batch_norm_backward)(const fnn_batch_norm_backward *args, ptrdiff_t first);
 } fnn_norm_ukernels;
 

@@ -401,17 +401,18 @@ class BatchNormDesc:
         """Mean, squared deviations, normalisation."""
         return 7.0 * self.size
 
-    def bytes(self, itemsize):
-        """x is read and y written once: a channel is in cache when it is read again."""
-        return 2.0 * self.size * itemsize
+    def bytes(self, itemsize, residual=False):
+        """x, and a residual, are read and y written once: a channel is in cache when it is read again."""
+        return (2.0 + residual) * self.size * itemsize
 
     @property
     def backward_flops(self):
         """Two sums, and dx as a combination of dy and x."""
         return 9.0 * self.size
 
-    def backward_bytes(self, itemsize):
-        return 3.0 * self.size * itemsize
+    def backward_bytes(self, itemsize, residual=False):
+        """dy, x and, with a residual, y are read, dx and the residual's gradient written."""
+        return (3.0 + 2 * residual) * self.size * itemsize
 
 
 @lru_cache(maxsize=1024)

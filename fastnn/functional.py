@@ -248,15 +248,27 @@ def subsample2d(input, block, position="upper_left"):
 
 
 def batch_norm(
-    input, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
+    input,
+    running_mean=None,
+    running_var=None,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+    *,
+    residual=None,
+    relu=False,
 ):
     """(input - mean) / sqrt(var + eps) * weight + bias in each channel of input (N, C) or (N, C, *spatial).
 
     training: statistics of the batch, and running_mean and running_var are updated in place; else these are used.
+    residual: an array of input's shape to add, None for none; relu: then max(·, 0). Both in the same pass.
     """
     return ops.batch_norm_forward(
-        input, weight, bias, running_mean, running_var, training=training, momentum=momentum, eps=eps, keep=False
-    )[0]
+        input, weight, bias, running_mean, running_var, residual, relu=relu, training=training, momentum=momentum,
+        eps=eps, keep=False,
+    )[0]  # fmt: skip
 
 
 def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):

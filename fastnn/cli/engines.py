@@ -190,11 +190,18 @@ def onnx_avg_pool(arrays, count_include_pad=True, **options):
     return onnx_pool("AveragePool", desc, count_include_pad=int(count_include_pad))
 
 
-def onnx_batch_norm(arrays, training=True, momentum=0.1, eps=1e-5):
+def onnx_batch_norm(arrays, training=True, momentum=0.1, eps=1e-5, relu=False):
     inputs = ("x", "weight", "bias", "running_mean", "running_var")
     if training or not arrays.keys() >= set(inputs):
         return None
-    return Graph((Node("BatchNormalization", inputs, ("y",), {"epsilon": eps}),))
+    steps = [("BatchNormalization", inputs, {"epsilon": eps})]
+    if "residual" in arrays:
+        steps.append(("Add", ("normalised", "residual"), {}))
+    if relu:
+        steps.append(("Relu", ("total" if "residual" in arrays else "normalised",), {}))
+    results = {"BatchNormalization": "normalised", "Add": "total", "Relu": "passed", steps[-1][0]: "y"}
+    nodes = (Node(op, taken, (results[op],), attributes) for op, taken, attributes in steps)
+    return Graph(tuple(nodes), ("x", "residual") if "residual" in arrays else ("x",))
 
 
 ONNX: Mapping[str, Callable[..., Graph | None]] = {

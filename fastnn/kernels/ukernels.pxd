@@ -125,38 +125,39 @@ cdef extern from "ukernels.h" nogil:
 
     # ---- norm.c ----
     ctypedef struct fnn_batch_norm:
-        Py_ssize_t n
-        Py_ssize_t c
-        Py_ssize_t s
+        Py_ssize_t n, c, s
         const void *x
         const void *weight
         const void *bias
+        const void *residual
         void *y
         void *running_mean
         void *running_var
         double *mean
         double *invstd
-        double momentum
-        double eps
-        int training
+        double momentum, eps
+        int relu, past
 
     ctypedef struct fnn_batch_norm_backward:
-        Py_ssize_t n
-        Py_ssize_t c
-        Py_ssize_t s
+        Py_ssize_t n, c, s
         const void *dy
         const void *x
+        const void *y
         const void *weight
+        const void *bias
         const double *mean
         const double *invstd
         void *dx
+        void *dresidual
         void *dweight
         void *dbias
-        int training
+        int training, relu, past
 
     ctypedef struct fnn_norm_ukernels:
         int block
         void (*batch_norm)(const fnn_batch_norm *args, Py_ssize_t first) noexcept nogil
+        void (*batch_norm_fixed)(const fnn_batch_norm *args, Py_ssize_t first, Py_ssize_t first_image,
+                                 Py_ssize_t images) noexcept nogil
         void (*batch_norm_backward)(const fnn_batch_norm_backward *args, Py_ssize_t first) noexcept nogil
 
     # ---- softmax.c ----

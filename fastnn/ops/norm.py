@@ -17,11 +17,32 @@ class BatchNormCtx(NamedTuple):
     desc: BatchNormDesc
     x: np.ndarray
     weight: np.ndarray | None
-    bias: bool
+    bias: np.ndarray | None
     mean: np.ndarray
     """(C,) float64, like invstd: exact for float32 data whose mean is much larger than its deviation."""
     invstd: np.ndarray
     training: bool
+    relu: bool
+    residual: bool
+    y: np.ndarray | None
+    """The result, which ReLU after a residual needs."""
+
+
+def counted(num_batches_tracked):
+    """The count of batches, this one included."""
+    if not isinstance(num_batches_tracked, np.ndarray):
+        raise TypeError(
+            f"batch_norm: num_batches_tracked must be a NumPy array, got {type(num_batches_tracked).__name__}"
+        )
+    if num_batches_tracked.dtype != np.int64 or num_batches_tracked.size != 1:
+        raise TypeError(
+            f"batch_norm: num_batches_tracked has dtype {num_batches_tracked.dtype} and shape "
+            f"{num_batches_tracked.shape}, expected one int64"
+        )
+    if not num_batches_tracked.flags.writeable:
+        raise ValueError("batch_norm: num_batches_tracked is updated in place, but read-only")
+    num_batches_tracked += 1
+    return num_batches_tracked.item()
 
 
 def batch_norm_forward(
@@ -30,22 +51,29 @@ def batch_norm_forward(
     bias=None,
     running_mean=None,
     running_var=None,
+    residual=None,
     *,
+    relu=False,
     training=True,
     momentum=0.1,
     eps=1e-5,
+    num_batches_tracked=None,
     keep=True,
 ):
     """Batch normalisation, y = weight (x - mean) / sqrt(var + eps) + bias in each channel (Ioffe & Szegedy 2015).
 
     x: (N, C) or (N, C, *spatial), float32 or float64. weight, bias: (C,) or None for 1 and 0.
+    residual: an array of x's shape to add to that, or None; relu: then y = max(y, 0). Both cost no pass over memory of
+    their own.
     training: mean and biased variance are those of x over all axes but C, and running_mean and running_var, if given,
     become (1 - momentum) * running + momentum * new in place, new being the mean and the unbiased variance; they must
-    be writable C-contiguous (C,) arrays of x's dtype. An empty batch leaves them as they are. momentum, eps: numbers.
+    be writable C-contiguous (C,) arrays of x's dtype. num_batches_tracked: None, or a writable int64 array of one
+    element to count the batches in; with momentum=None the running statistics are then the averages over all batches,
+    momentum being 1 / count. An empty batch leaves them all as they are.
     Otherwise running_mean and running_var are the statistics, and constants to the backward pass.
     Returns (y, ctx).
-    Raises ValueError for an eps below 0, when training on a single value per channel, or with momentum=None: a
-    cumulative average needs a count of batches, which is for the layer to keep (momentum = 1 / count).
+    Raises ValueError for an eps below 0, when training on a single value per channel, or with momentum=None and nothing
+    to count in.
     """
     x = array(x, "batch_norm", "x")
     desc = batch_norm_desc(x.shape)
@@ -57,10 +85,15 @@ def batch_norm_forward(
         weight = array_of_shape(weight, "batch_norm", "weight", channels, x)
     if bias is not None:
         bias = array_of_shape(bias, "batch_norm", "bias", channels, x)
+    if residual is not None:
+        residual = array_of_shape(residual, "batch_norm", "residual", x.shape, x)
     if training:
-        if momentum is None:
-            raise ValueError("batch_norm: momentum is None, expected a number (1 / count gives a cumulative average)")
-        momentum = number(momentum, "batch_norm", "momentum")
+        if momentum is not None:
+            momentum = number(momentum, "batch_norm", "momentum")
+        elif num_batches_tracked is None:
+            raise ValueError(
+                "batch_norm: momentum is None, expected a number or num_batches_tracked to count batches in"
+            )
         if desc.n * desc.s == 1:
             raise ValueError(
                 f"batch_norm: x of shape {x.shape} has one value per channel, expected more than one when training"
@@ -69,6 +102,9 @@ def batch_norm_forward(
             running_mean = writable(running_mean, "batch_norm", "running_mean", channels, x)
         if running_var is not None:
             running_var = writable(running_var, "batch_norm", "running_var", channels, x)
+        if num_batches_tracked is not None and desc.n:
+            count = counted(num_batches_tracked)
+            momentum = 1 / count if momentum is None else momentum
     else:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed when training=False")
@@ -80,26 +116,31 @@ def batch_norm_forward(
     invstd = np.zeros(channels) if keep else None
     if desc.n:
         kernels.batch_norm(
-            x, weight, bias, running_mean, running_var, y, mean, invstd, desc.n, desc.c, desc.s, training, momentum,
-            eps, desc.flops, desc.bytes(x.itemsize),
+            x, weight, bias, running_mean, running_var, residual, y, mean, invstd, desc.n, desc.c, desc.s, training,
+            momentum, eps, relu, desc.flops, desc.bytes(x.itemsize, residual is not None),
         )  # fmt: skip
-    return y, BatchNormCtx(desc, x, weight, bias is not None, mean, invstd, training) if keep else None
+    if not keep:
+        return y, None
+    added = residual is not None
+    return y, BatchNormCtx(desc, x, weight, bias, mean, invstd, training, relu, added, y if relu and added else None)
 
 
-def batch_norm_backward(dy, ctx, needs=(True, True, True)):
-    """Gradients (dx, dweight, dbias); None for those not needed and for parameters that were absent.
+def batch_norm_backward(dy, ctx, needs=(True, True, True, True)):
+    """Gradients (dx, dweight, dbias, dresidual); None for those not needed and for arguments that were absent.
 
-    With x^ = (x - mean) / std over the m values of a channel: dbias = sum dy, dweight = sum dy x^, and
-    dx = weight / (m std) (m dy - dbias - x^ dweight), or weight / std dy if not training.
+    With g = dy where ReLU let y pass, and x^ = (x - mean) / std over the m values of a channel: dresidual = g,
+    dbias = sum g, dweight = sum g x^, and dx = weight / (m std) (m g - dbias - x^ dweight), or weight / std g if not
+    training.
     """
     desc, x = ctx.desc, ctx.x
     dy = array_of_shape(dy, "batch_norm", "dy", x.shape, x)
-    dx = empty_like(x) if needs[0] else None
+    dresidual = empty_like(x) if needs[3] and ctx.residual else None
+    dx = empty_like(x) if needs[0] or dresidual is not None else None
     dweight = np.zeros(desc.c, x.dtype) if needs[1] and ctx.weight is not None else None
-    dbias = np.zeros(desc.c, x.dtype) if needs[2] and ctx.bias else None
+    dbias = np.zeros(desc.c, x.dtype) if needs[2] and ctx.bias is not None else None
     if desc.n:
         kernels.batch_norm_backward(
-            dy, x, ctx.weight, ctx.mean, ctx.invstd, dx, dweight, dbias, desc.n, desc.c, desc.s, ctx.training,
-            desc.backward_flops, desc.backward_bytes(x.itemsize),
+            dy, x, ctx.y, ctx.weight, ctx.bias, ctx.mean, ctx.invstd, dx, dresidual, dweight, dbias, desc.n, desc.c,
+            desc.s, ctx.training, ctx.relu, desc.backward_flops, desc.backward_bytes(x.itemsize, ctx.residual),
         )  # fmt: skip
-    return dx, dweight, dbias
+    return dx if needs[0] else None, dweight, dbias, dresidual

@@ -15,6 +15,9 @@ class BatchNormCtx(NamedTuple):
     weight: np.ndarray | None
     bias: bool
     training: bool
+    passed: np.ndarray | None
+    """Where ReLU let y pass; None without it."""
+    residual: bool
 
 
 def per_channel(a, x):
@@ -28,16 +31,23 @@ def batch_norm_forward(
     bias=None,
     running_mean=None,
     running_var=None,
+    residual=None,
     *,
+    relu=False,
     training=True,
     momentum=0.1,
     eps=1e-5,
+    num_batches_tracked=None,
     keep=True,
 ):
     """y = weight x^ + bias with x^ = (x - mean) / sqrt(var + eps) in each channel (Ioffe & Szegedy 2015).
 
-    training: mean and biased variance of x; the running statistics move towards the mean and the unbiased variance.
+    training: mean and biased variance of x; the running statistics move towards the mean and the unbiased variance by
+    momentum, or if that is None by 1 / the number of batches. Then a residual is added, and max(y, 0) taken.
     """
+    if training and x.size and num_batches_tracked is not None:
+        num_batches_tracked += 1
+        momentum = 1 / num_batches_tracked.item() if momentum is None else momentum
     axes = (0, *range(2, x.ndim))
     if training and x.size:
         m = x.size // x.shape[1]
@@ -58,14 +68,25 @@ def batch_norm_forward(
         y *= per_channel(weight, x)
     if bias is not None:
         y += per_channel(bias, x)
-    return y, BatchNormCtx(x_hat, std, weight, bias is not None, training) if keep else None
+    if residual is not None:
+        y += residual
+    passed = None
+    if relu:
+        passed = y > 0
+        y[y < 0] = 0
+    if not keep:
+        return y, None
+    return y, BatchNormCtx(x_hat, std, weight, bias is not None, training, passed, residual is not None)
 
 
-def batch_norm_backward(dy, ctx, needs=(True, True, True)):
-    """dbias = sum dy, dweight = sum dy x^, dx = weight / (m std) (m dy - dbias - x^ dweight);
+def batch_norm_backward(dy, ctx, needs=(True, True, True, True)):
+    """With dy where ReLU let y pass: dresidual = dy,
 
+    dbias = sum dy, dweight = sum dy x^, dx = weight / (m std) (m dy - dbias - x^ dweight);
     dx = weight / std dy where the statistics were constants (not training).
     """
+    if ctx.passed is not None:
+        dy = np.where(ctx.passed, dy, dy.dtype.type(0))
     axes = (0, *range(2, dy.ndim))
     m = dy.size // dy.shape[1]
     dbias = dy.sum(axes)
@@ -78,4 +99,5 @@ def batch_norm_backward(dy, ctx, needs=(True, True, True)):
         dx if needs[0] else None,
         dweight if needs[1] and ctx.weight is not None else None,
         dbias if needs[2] and ctx.bias else None,
+        dy.copy() if needs[3] and ctx.residual else None,
     )
