@@ -64,6 +64,19 @@ def draw_arrays(case, dtype, rng, kind):
     return {name: None if s is None else draw(s, dtype, rng, kind) for name, s in case.shapes.items()}
 
 
+def image_of(n):
+    """The shape (N, C, H, W) of images with n elements, a power of 2: up to 64 x 64 pixels, then up to 64 channels."""
+    pixels = min(n, 4096)
+    height = 1 << pixels.bit_length() // 2
+    channels = min(n // pixels, 64)
+    return n // pixels // channels, channels, height, pixels // height
+
+
+def rows_of(n):
+    """The shape (N, D) of rows with n elements, a power of 2: up to 1024 a row."""
+    return n // min(n, 1024), min(n, 1024)
+
+
 def as_tuple(outputs):
     """Outputs or gradients as a tuple, whether there is one or several."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
@@ -108,6 +121,9 @@ class OpSpec:
     """Package name -> f(package, **arrays, **options) that computes the same in it, on its own arrays."""
     prepares: str | None = None
     """The array argument that ops.prepare_{name} packs or transforms once for many calls, where there is that."""
+    sized: Callable[[int], Case] | None = None
+    """n -> a problem whose first argument has about n elements, n a power of 2 from 16 up, for `fastnn bench --sizes`:
+    of operators that memory or overhead limits, whatever their size."""
 
     def inputs(self, case, dtype=np.float32, seed=0, kind="normal"):
         """The array arguments of a case; the same seed gives the same values in every dtype."""

@@ -17,7 +17,7 @@ import numpy as np
 from fastnn import __version__
 from fastnn.cli.contest import SERIAL, SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
 from fastnn.cli.peers import PEERS, installed
-from fastnn.cli.select import DTYPES, add_filter, comma_list, selected, thread_counts
+from fastnn.cli.select import DTYPES, add_filter, comma_list, numbers, selected
 from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, fit, si, width
 from fastnn.config import config, cpu_model
 from fastnn.kernels import runtime
@@ -27,6 +27,7 @@ from fastnn.threads import get_num_threads
 from fastnn.verify import forced
 
 QUICK = Effort(rounds=3, least=0.002, budget=0.1)
+SIZES = ",".join(str(4**k) for k in range(2, 14))
 
 
 def read_shapes(path) -> list[tuple[str, Case]]:
@@ -54,6 +55,13 @@ def cases_of_files(paths, parser) -> dict[str, list[Case]]:
     return {op: list(cases.values()) for op, cases in found.items()}
 
 
+def cases_of_sizes(spec, sizes):
+    """A case of about each size."""
+    for n in sizes:
+        case = spec.sized(max(16, 1 << n.bit_length() - 1))
+        yield case._replace(label=f"{n} elements: {case}")
+
+
 def add_parser(commands) -> None:
     """Add the command `bench` and its options."""
     parser = commands.add_parser(
@@ -63,7 +71,7 @@ def add_parser(commands) -> None:
         "are their time over fastnn's: above 1, fastnn is faster.",
     )
     add_filter(parser)
-    parser.add_argument("--threads", type=thread_counts, metavar="N,N", help="numbers of threads (default: 1 and all)")
+    parser.add_argument("--threads", type=numbers, metavar="N,N", help="numbers of threads (default: 1 and all)")
     parser.add_argument("--backward", action="store_true", help="backward passes too")
     parser.add_argument("--algos", action="store_true", help="a row for each algorithm that applies, too")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
@@ -73,6 +81,15 @@ def add_parser(commands) -> None:
     )
     parser.add_argument(
         "--shapes", nargs="+", metavar="FILE", help='JSON lists of {"op", "shapes", "options", "label"} to time'
+    )
+    parser.add_argument(
+        "--sizes",
+        nargs="?",
+        const=SIZES,
+        type=numbers,
+        metavar="N,N",
+        help="problems of so many elements, rounded down to powers of 2, of each operator that memory or overhead "
+        "limits (default: 16 to 67 million by fours)",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter timings")
     parser.add_argument("--json", metavar="FILE", help="write machine, limits and all rows")
@@ -258,6 +275,8 @@ def run(args, parser) -> int:
     cases: Mapping[str, Sequence[Case]] = {spec.name: spec.bench for spec in chosen}
     if args.shapes:
         cases = cases_of_files(args.shapes, parser)
+    if args.sizes:
+        cases = {spec.name: list(cases_of_sizes(spec, args.sizes)) for spec in chosen if spec.sized}
     directions = ("forward", "backward") if args.backward else ("forward",)
     threads = args.threads or sorted({1, get_num_threads()})
     problems = [

@@ -28,7 +28,7 @@ def comma_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def thread_counts(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
     """argparse type: positive numbers separated by commas."""
     counts = [int(item) for item in comma_list(text)]
     if not counts or min(counts) < 1:

@@ -43,6 +43,7 @@ def function(name, depth, flops, backward_flops, *options, bench=BENCH_SHAPES, t
         backward_work=streaming(2, 1, backward_flops),
         depth=lambda case: depth,
         peers={"torch": torch or peer},
+        sized=lambda n: Case({"x": (n,)}),
         **more,
     )
 

@@ -4,7 +4,7 @@ from math import log, prod, sqrt
 
 import numpy as np
 
-from fastnn.registry import Case, OpSpec, draw
+from fastnn.registry import Case, OpSpec, draw, rows_of
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
 
 
@@ -180,6 +180,7 @@ SPECS = (
         exact=False,
         batch=class_batch,
         make=make_labelled,
+        sized=lambda n: cross_entropy_case(rows_of(n)),
         peers={"torch": lambda torch, x, target, **options: torch.nn.functional.cross_entropy(x, target, **options)},
     ),
     OpSpec(
@@ -199,6 +200,7 @@ SPECS = (
         exact=False,
         batch=class_batch,
         make=make_log_labelled,
+        sized=lambda n: cross_entropy_case(rows_of(n)),
         peers={"torch": lambda torch, x, target, **options: torch.nn.functional.nll_loss(x, target, **options)},
     ),
     OpSpec(
@@ -220,6 +222,7 @@ SPECS = (
         distinct=True,
         batch=js_batch,
         make=make_distributions,
+        sized=lambda n: js_case(rows_of(n)),
         peers={"torch": torch_js_divergence},
     ),
     pair_loss("mse_loss", 4, 3),

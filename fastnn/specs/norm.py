@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 
 from fastnn.descriptors import batch_norm_desc
-from fastnn.registry import Case, OpSpec, Work, draw
+from fastnn.registry import Case, OpSpec, Work, draw, image_of
 
 STATISTICS = ("running_mean", "running_var")
 
@@ -124,6 +124,7 @@ SPECS = (
         exact=False,
         batch=lambda case: {"x": 0} | ({} if case.shapes.get("residual") is None else {"residual": 0}),
         make=make,
+        sized=lambda n: case(image_of(n)),
         peers={"torch": torch_batch_norm},
     ),
 )

@@ -1,7 +1,7 @@
 """Specs of pooling and sub-sampling."""
 
 from fastnn.descriptors import pool2d_desc, subsample2d_desc
-from fastnn.registry import Case, OpSpec, Work
+from fastnn.registry import Case, OpSpec, Work, image_of
 
 
 def case(*x, label="", **options):
@@ -85,6 +85,10 @@ BENCH = (
 )
 
 
+def sized(n):
+    return case(*image_of(n), kernel_size=2)
+
+
 def select_spec(name, torch_peer):
     return OpSpec(
         name=name,
@@ -101,6 +105,7 @@ def select_spec(name, torch_peer):
         backward_work=pool_work(name, index_bytes=4),
         depth=select_depth(name),
         distinct=True,
+        sized=sized,
         peers={"torch": torch_peer},
     )
 
@@ -145,6 +150,7 @@ SPECS = (
         depth=avg_depth,
         multilinear=True,
         exact=False,  # the division rounds
+        sized=sized,
         peers={"torch": lambda torch, x, **options: torch.nn.functional.avg_pool2d(x, **options)},
     ),
     OpSpec(
@@ -170,6 +176,7 @@ SPECS = (
         backward_work=subsample_backward_work,
         depth=lambda case: 0,
         multilinear=True,
+        sized=lambda n: case(*image_of(n), block=2),
         peers={"torch": torch_subsample2d},
     ),
 )  # fmt: skip

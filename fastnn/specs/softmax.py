@@ -1,6 +1,6 @@
 """Specs of softmax, its logarithm and its limit."""
 
-from fastnn.registry import Case, OpSpec
+from fastnn.registry import Case, OpSpec, rows_of
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
 
 
@@ -55,6 +55,7 @@ SPECS = (
         backward_work=streaming(2, 1, 4),
         depth=depth,
         batch=batch,
+        sized=lambda n: softmax_case(rows_of(n)),
         exact=False,
         peers={"torch": lambda torch, x, axis: torch.softmax(x, axis)},
     ),
@@ -67,6 +68,7 @@ SPECS = (
         backward_work=streaming(2, 1, EXP_FLOPS + 3),
         depth=depth,
         batch=batch,
+        sized=lambda n: softmax_case(rows_of(n)),
         exact=False,
         peers={"torch": lambda torch, x, axis: torch.log_softmax(x, axis)},
     ),
@@ -78,6 +80,7 @@ SPECS = (
         work=streaming(1, 0, 2),
         depth=lambda case: 0,
         batch=batch,
+        sized=lambda n: softmax_case(rows_of(n)),
         peers={"torch": lambda torch, x, axis: torch.argmax(x, axis)},
     ),
     OpSpec(
@@ -88,6 +91,7 @@ SPECS = (
         work=streaming(1, 1, 2),
         depth=lambda case: 0,
         batch=batch,
+        sized=lambda n: softmax_case(rows_of(n)),
         peers={"torch": torch_hardmax},
     ),
 )
