@@ -193,9 +193,9 @@ cdef bint poisoned = False
 # Blocks worth keeping when they are freed: the system would map and clear their pages anew in every call, which takes
 # longer than most kernels take to fill them.
 cdef Py_ssize_t KEEP_LEAST = 1 << 18
-# Kept blocks this large are offered to the system, which takes them when it runs short. (Of huge pages that costs
-# microseconds; of small blocks as much as a kernel.)
-cdef Py_ssize_t OFFER_LEAST = 1 << 23
+# Kept blocks beyond so many bytes, oldest first, are offered to the system, which takes them when it runs short. Not
+# the newest: they are likely to be used again soon, and a page that was offered costs a kernel up to half its speed.
+cdef Py_ssize_t OFFER_BEYOND = 1 << 28
 
 cdef enum:
     KEPT = 64
@@ -204,26 +204,52 @@ cdef struct Kept:
     void *memory                       # NULL in an unused place
     Py_ssize_t nbytes
     Py_ssize_t age                     # when it was freed
+    bint offered
 
 cdef Kept[KEPT] kept
-cdef Py_ssize_t kept_bytes = 0, kept_count = 0
+cdef Py_ssize_t kept_bytes = 0, kept_count = 0, offered_bytes = 0
 cdef Py_ssize_t keep_most = min(fnn_memory_bytes() // 8, <Py_ssize_t>1 << 30)
 cdef cython.pymutex kept_lock
 
 
-cdef void *take_oldest() noexcept:
-    """The memory of the block that was kept longest, which is no longer kept; NULL if there is none. Under the lock."""
-    global kept_bytes
+# The functions down to `offer_oldest` are called under the lock.
+
+cdef int oldest_kept(bint offered) noexcept:
+    """The place of the block that was kept longest, of those not offered yet unless `offered`; -1 if there is none."""
     cdef int i, oldest = -1
     for i in range(KEPT):
-        if kept[i].memory != NULL and (oldest < 0 or kept[i].age < kept[oldest].age):
+        if (kept[i].memory != NULL and (offered or not kept[i].offered)
+                and (oldest < 0 or kept[i].age < kept[oldest].age)):
             oldest = i
-    if oldest < 0:
-        return NULL
-    cdef void *memory = kept[oldest].memory
-    kept_bytes -= kept[oldest].nbytes
-    kept[oldest].memory = NULL
+    return oldest
+
+
+cdef void *remove_kept(int place) noexcept:
+    """The memory of a kept block, which is no longer kept."""
+    global kept_bytes, offered_bytes
+    cdef void *memory = kept[place].memory
+    kept_bytes -= kept[place].nbytes
+    if kept[place].offered:
+        offered_bytes -= kept[place].nbytes
+    kept[place].memory = NULL
     return memory
+
+
+cdef void *take_oldest() noexcept:
+    """The memory of the block that was kept longest, which is no longer kept; NULL if there is none."""
+    cdef int oldest = oldest_kept(True)
+    return NULL if oldest < 0 else remove_kept(oldest)
+
+
+cdef void offer_oldest() noexcept:
+    """Offer to the system what is kept beyond OFFER_BEYOND."""
+    global offered_bytes
+    cdef int oldest
+    while kept_bytes - offered_bytes > OFFER_BEYOND:
+        oldest = oldest_kept(False)
+        fnn_offer(kept[oldest].memory, kept[oldest].nbytes)
+        kept[oldest].offered = True
+        offered_bytes += kept[oldest].nbytes
 
 
 cdef void keep(void *memory, Py_ssize_t nbytes) noexcept:
@@ -231,8 +257,6 @@ cdef void keep(void *memory, Py_ssize_t nbytes) noexcept:
     global kept_bytes, kept_count
     cdef int i, place
     cdef bint room = False
-    if nbytes >= OFFER_LEAST:
-        fnn_offer(memory, nbytes)
     while not room:
         with kept_lock:
             place = -1
@@ -242,8 +266,9 @@ cdef void keep(void *memory, Py_ssize_t nbytes) noexcept:
             room = place >= 0 and kept_bytes + nbytes <= keep_most
             if room:
                 kept_count += 1
-                kept[place] = Kept(memory, nbytes, kept_count)
+                kept[place] = Kept(memory, nbytes, kept_count, False)
                 kept_bytes += nbytes
+                offer_oldest()
             else:
                 unwanted = take_oldest()
         if not room:
@@ -252,7 +277,6 @@ cdef void keep(void *memory, Py_ssize_t nbytes) noexcept:
 
 cdef void *take(Py_ssize_t *nbytes) noexcept:
     """The smallest kept block that holds nbytes and is not much larger; its size. NULL if there is none."""
-    global kept_bytes
     cdef int i, best = -1
     cdef void *memory = NULL
     with kept_lock:
@@ -261,9 +285,8 @@ cdef void *take(Py_ssize_t *nbytes) noexcept:
                     and (best < 0 or kept[i].nbytes < kept[best].nbytes)):
                 best = i
         if best >= 0:
-            memory, nbytes[0] = kept[best].memory, kept[best].nbytes
-            kept[best].memory = NULL
-            kept_bytes -= nbytes[0]
+            nbytes[0] = kept[best].nbytes
+            memory = remove_kept(best)
     return memory
 
 
