@@ -57,9 +57,11 @@ int main(void)
     return n == 2 ? 0 : 1;
 }
 """
+# Flags of compiler and linker, and a source to be compiled and linked with every module.
 OPENMP_CANDIDATES = [
-    (["-fopenmp"], ["-fopenmp"]),
-    (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),  # Apple clang with libomp
+    (["-fopenmp"], ["-fopenmp", "-Wl,--wrap=GOMP_parallel"], ["csrc/region.c"]),  # GCC
+    (["-fopenmp"], ["-fopenmp"], []),
+    (["-Xpreprocessor", "-fopenmp"], ["-lomp"], []),  # Apple clang with libomp
 ]
 
 
@@ -91,10 +93,12 @@ class BuildExt(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extensions(self):
-        compile_flags, link_flags = self.openmp_flags()
+        compile_flags, link_flags, sources = self.openmp_flags()
+        objects = self.compile_into("openmp", sources, compile_flags) if sources else []
         for ext in self.extensions:
             ext.extra_compile_args += compile_flags
             ext.extra_link_args += link_flags
+            ext.extra_objects += objects
         runtime = next(ext for ext in self.extensions if ext.name == "fastnn.kernels.runtime")
         target = os.path.relpath(self.get_ext_fullpath(runtime.name), ROOT)
         record = read_record()
@@ -111,35 +115,34 @@ class BuildExt(build_ext):
         newest = max(Path(path).stat().st_mtime for path in [*ext.sources, *ext.depends])
         return not target.exists() or target.stat().st_mtime < newest
 
+    def compile_into(self, folder, sources, flags=()):
+        """The objects of sources, in a folder of their own."""
+        target = str(Path(self.build_temp) / "csrc" / folder)
+        return self.compiler.compile(sources, target, extra_postargs=[*COMMON, *flags])
+
     def compile_csrc(self):
-        csrc = ROOT / "csrc"
-        objects = []
+        objects = self.compile_into("common", ["csrc/cpu.c"])
         for isa, flags in ISA_FLAGS.items():
-            folder = Path(self.build_temp) / "csrc" / isa
-            objects += self.compiler.compile(
-                [os.path.relpath(csrc / "ukernels" / "all.c")], str(folder), extra_postargs=[*COMMON, *flags]
-            )
-        folder = Path(self.build_temp) / "csrc" / "common"
-        objects += self.compiler.compile([os.path.relpath(csrc / "cpu.c")], str(folder), extra_postargs=COMMON)
+            objects += self.compile_into(isa, ["csrc/ukernels/all.c"], flags)
         return objects
 
     def openmp_flags(self):
-        """(compiler flags, linker flags) that compile, link and run a parallel region; empty if none does."""
+        """(compiler flags, linker flags, sources) that compile, link and run a parallel region; empty if none does."""
         if NO_OPENMP:
-            return [], []
+            return [], [], []
         with tempfile.TemporaryDirectory() as tmp:
             source = Path(tmp) / "probe.c"
             source.write_text(OPENMP_PROBE)
-            for compile_flags, link_flags in OPENMP_CANDIDATES:
+            for compile_flags, link_flags, sources in OPENMP_CANDIDATES:
                 try:
-                    objects = self.compiler.compile([str(source)], tmp, extra_postargs=compile_flags)
+                    objects = self.compiler.compile([str(source), *sources], tmp, extra_postargs=compile_flags)
                     self.compiler.link_executable(objects, "probe", tmp, extra_postargs=link_flags)
                     subprocess.run([str(Path(tmp) / "probe")], check=True, capture_output=True, timeout=60)
                 except Exception:  # whatever fails, this candidate does not work here
                     continue
-                return compile_flags, link_flags
+                return compile_flags, link_flags, sources
         print("warning: no working OpenMP: fastnn's kernels will run on one thread", file=sys.stderr)
-        return [], []
+        return [], [], []
 
 
 HEADERS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.[ch]"))

@@ -82,7 +82,7 @@ def test_other_settings_rebuild(load_setup, tmp_path, monkeypatch):
         vars_of["RECORD"] = tmp_path / "build" / "settings.json"
         builder = names["BuildExt"]()
         builder.extensions, builder.force = extensions, None
-        builder.openmp_flags = lambda: ([], [])
+        builder.openmp_flags = lambda: ([], [], [])
         builder.get_ext_fullpath = lambda name: str(target)
         compiled = []
 
