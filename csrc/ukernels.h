@@ -237,7 +237,8 @@ typedef struct {
     void (*cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target,
                                    const void *p, const fnn_classes *o, const void *max, const void *sum,
                                    const void *mass, const void *dy, ptrdiff_t dy_step, double scale, void *dx);
-    void (*nll)(ptrdiff_t stride, ptrdiff_t w, const void *x, const int64_t *target, const fnn_classes *o, void *loss);
+    void (*nll)(ptrdiff_t stride, ptrdiff_t step, ptrdiff_t w, const void *x, const int64_t *target,
+                const fnn_classes *o, void *loss);
     void (*nll_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const int64_t *target, const fnn_classes *o,
                          const void *dy, ptrdiff_t dy_step, double scale, void *dx);
     void (*js_divergence)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *p, const void *q, void *y);

@@ -144,14 +144,14 @@ static void FN(cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t 
                 dx[target[j] * stride + j] -= g[j] * at_target[j];
 }
 
-/* loss = -w_t x_t; 0 if ignored */
-static void FN(nll)(ptrdiff_t stride, ptrdiff_t w, const void *x_, const int64_t *target, const fnn_classes *o,
-                    void *loss_)
+/* loss = -w_t x_t of w problems `step` apart, whose classes are `stride` apart; 0 if ignored */
+static void FN(nll)(ptrdiff_t stride, ptrdiff_t step, ptrdiff_t w, const void *x_, const int64_t *target,
+                    const fnn_classes *o, void *loss_)
 {
     const real *x = x_;
     real *loss = loss_;
     for (ptrdiff_t j = 0; j < w; j++)
-        loss[j] = target[j] == o->ignore ? 0 : -FN(weight_of)(o->weight, target[j]) * x[target[j] * stride + j];
+        loss[j] = target[j] == o->ignore ? 0 : -FN(weight_of)(o->weight, target[j]) * x[target[j] * stride + j * step];
 }
 
 static void FN(nll_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const int64_t *target, const fnn_classes *o,

@@ -118,8 +118,11 @@ def nll(cnp.ndarray x, cnp.ndarray target, Py_ssize_t outer, Py_ssize_t n, Py_ss
     cdef char *ploss = <char *>cnp.PyArray_DATA(loss)
     cdef Py_ssize_t es = cnp.PyArray_ITEMSIZE(x), i
     with nogil:
-        for i in range(outer):
-            uk.nll(inner, inner, px + i * n * inner * es, pt + i * inner, &o, ploss + i * inner * es)
+        if inner == 1:
+            uk.nll(1, n, outer, px, pt, &o, ploss)
+        else:
+            for i in range(outer):
+                uk.nll(inner, 1, inner, px + i * n * inner * es, pt + i * inner, &o, ploss + i * inner * es)
 
 
 def nll_backward(cnp.ndarray target, Py_ssize_t outer, Py_ssize_t n, Py_ssize_t inner, int64_t ignore_index,

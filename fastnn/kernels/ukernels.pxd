@@ -205,8 +205,8 @@ cdef extern from "ukernels.h" nogil:
                                        const int64_t *target, const void *p, const fnn_classes *o, const void *max,
                                        const void *sum, const void *mass, const void *dy, Py_ssize_t dy_step,
                                        double scale, void *dx) noexcept nogil
-        void (*nll)(Py_ssize_t stride, Py_ssize_t w, const void *x, const int64_t *target, const fnn_classes *o,
-                    void *loss) noexcept nogil
+        void (*nll)(Py_ssize_t stride, Py_ssize_t step, Py_ssize_t w, const void *x, const int64_t *target,
+                    const fnn_classes *o, void *loss) noexcept nogil
         void (*nll_backward)(Py_ssize_t n, Py_ssize_t stride, Py_ssize_t w, const int64_t *target,
                              const fnn_classes *o, const void *dy, Py_ssize_t dy_step, double scale,
                              void *dx) noexcept nogil

@@ -109,6 +109,7 @@ def pair_loss(name, depth, flops, *more, **options):
         work=streaming(2, 0, flops),
         backward_work=streaming(2, 2, flops),
         depth=lambda case: pair_depth(case, depth),
+        sized=pair_case,
         batch=lambda case: {
             name: 0 for name, shape in case.shapes.items() if shape and shape[0] == case.shapes["x"][0]
         },
