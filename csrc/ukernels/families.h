@@ -11,6 +11,8 @@
 #include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"
+#include "moments.c" /* used by norm.c */
+
 #include "norm.c"
 #include "softmax.c"
 #include "loss.c"
