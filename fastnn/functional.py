@@ -51,6 +51,7 @@ __all__ = [
     "softplus",
     "subsample2d",
     "tanh",
+    "whiten",
 ]
 
 
@@ -312,6 +313,15 @@ def instance_norm(
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """input / (k + alpha / size Σ input^2)^beta, the sum over `size` channels of input (N, C, *spatial)."""
     return ops.local_response_norm_forward(input, size, alpha, beta, k, keep=False)[0]
+
+
+def whiten(input, running_mean=None, running_cov=None, method="zca", training=False, momentum=0.1, eps=1e-5):
+    """Features of input (N, D) made uncorrelated, of variance 1, by "pca" or "zca"; see ops.whiten_forward.
+
+    training: statistics of the batch, and running_mean and running_cov are updated in place; else these are used.
+    """
+    options = method, training, momentum, eps
+    return ops.whiten_forward(input, running_mean, running_cov, *options, keep=False)[0]
 
 
 def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):

@@ -323,6 +323,12 @@ ROWS = [
     ("local_response_norm", {"x": (3, 4, 2)}, {"size": 0}, ValueError, "size must be at least 1, got 0"),
     ("local_response_norm", {"x": (3, 4, 2)}, {"size": 2.0}, TypeError, r"size must be an integer, got 2\.0"),
     ("local_response_norm", {"x": (3, 4, 2)}, {"size": 2, "k": -1}, ValueError, r"k must not be negative .*-1\.0"),
+    ("whiten", {"x": (3, 4)}, {"method": "cholesky"}, ValueError, "method is 'cholesky', expected 'pca' or 'zca'"),
+    ("whiten", {"x": (1, 4)}, {}, ValueError, "one sample"),
+    ("whiten", {"x": (3, 0)}, {}, ValueError, "at least one feature"),
+    ("whiten", {"x": (3, 4)}, {"training": False}, ValueError, "running_mean and running_cov are needed"),
+    ("whiten", {"x": (3, 4), "running_cov": (4,)}, {}, ValueError, r"running_cov has shape \(4,\), expected \(4, 4\)"),
+    ("whiten", {"x": (3, 4)}, {"eps": float("nan")}, ValueError, "eps must not be negative or NaN, got nan"),
 ]
 
 

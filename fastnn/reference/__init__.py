@@ -13,3 +13,4 @@ from fastnn.reference.recurrent import *  # noqa: F403
 from fastnn.reference.response_norm import *  # noqa: F403
 from fastnn.reference.row_norm import *  # noqa: F403
 from fastnn.reference.softmax import *  # noqa: F403
+from fastnn.reference.whiten import *  # noqa: F403
