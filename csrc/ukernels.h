@@ -187,6 +187,56 @@ typedef struct {
     void (*batch_norm_backward)(const fnn_batch_norm_backward *args, ptrdiff_t first);
 } fnn_norm_ukernels;
 
+/* ---- row_norm.c ---- */
+/* Rows of channels * inner elements, each normalised by its own mean and variance, or, not centred, by its mean square.
+ * Row r is group r % groups, and weight, bias and their gradients have groups * channels elements. NULL: absent. */
+typedef struct {
+    ptrdiff_t groups, channels, inner;
+    const void *x, *weight, *bias;
+    void *y;
+    double *mean, *var, *invstd; /* of each row; mean and invstd for the backward pass */
+    double eps;
+    int centred, past;
+} fnn_row_norm;
+
+typedef struct {
+    ptrdiff_t groups, channels, inner;
+    const void *dy, *x, *weight;
+    const double *mean, *invstd;
+    void *dx; /* NULL: not needed, like dweight and dbias below */
+    int centred, past;
+} fnn_row_norm_backward;
+
+enum { FNN_RN_WEIGHT = 1, FNN_RN_BIAS = 2, FNN_RN_SUMS = 16, FNN_RN_DX = 32 }; /* see row_norm.c; with FNN_BN_PAST */
+
+typedef struct {
+    /* rows first.. */
+    void (*row_norm)(const fnn_row_norm *args, ptrdiff_t first, ptrdiff_t rows);
+    /* dx, and dweight and dbias (both or neither, if there is no dx both): what these rows contribute, groups * channels elements; if inner > 1, what
+     * each row contributes, channels elements */
+    void (*row_norm_backward)(const fnn_row_norm_backward *args, ptrdiff_t first, ptrdiff_t rows, void *dweight,
+                              void *dbias);
+    /* sum[j] = sum over `parts` of part[j], these `stride` apart, j < n */
+    void (*sum_parts)(ptrdiff_t parts, ptrdiff_t stride, ptrdiff_t n, const void *part, void *sum);
+} fnn_row_norm_ukernels;
+
+/* ---- response_norm.c ---- */
+/* y = x d^-beta with d = k + scale * (sum of the squares of channels c - before .. c + after), of c channels `stride`
+ * apart. */
+typedef struct {
+    ptrdiff_t c, stride, before, after;
+    double scale, beta, k;
+    int past;
+} fnn_response_norm;
+
+typedef struct {
+    /* n adjacent columns */
+    void (*response_norm)(const fnn_response_norm *args, ptrdiff_t n, const void *x, void *y);
+    /* scratch: of 2 * (before + after + 1) * n elements */
+    void (*response_norm_backward)(const fnn_response_norm *args, ptrdiff_t n, const void *dy, const void *x, void *dx,
+                                   void *scratch);
+} fnn_response_norm_ukernels;
+
 /* ---- softmax.c: w <= FNN_COLUMNS problems side by side, each of n elements `stride` apart; stride 1: w = 1 ---- */
 enum { FNN_COLUMNS = 128 };
 
@@ -280,6 +330,8 @@ typedef struct {
     const fnn_function *functions;
     const fnn_pool_ukernels *pool;
     const fnn_norm_ukernels *norm;
+    const fnn_row_norm_ukernels *row_norm;
+    const fnn_response_norm_ukernels *response_norm;
     const fnn_softmax_ukernels *softmax;
     const fnn_loss_ukernels *loss;
     const fnn_recurrent_ukernels *recurrent;

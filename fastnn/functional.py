@@ -18,16 +18,20 @@ __all__ = [
     "erf",
     "exp",
     "gelu",
+    "group_norm",
     "hardmax",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
     "huber_loss",
+    "instance_norm",
     "js_divergence",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log",
     "log_softmax",
     "lstm",
@@ -39,6 +43,7 @@ __all__ = [
     "nll_loss",
     "relu",
     "relu6",
+    "rms_norm",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -46,6 +51,7 @@ __all__ = [
     "softplus",
     "subsample2d",
     "tanh",
+    "whiten",
 ]
 
 
@@ -269,6 +275,53 @@ def batch_norm(
         input, weight, bias, running_mean, running_var, residual, relu=relu, training=training, momentum=momentum,
         eps=eps, keep=False,
     )[0]  # fmt: skip
+
+
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """(input - mean) / sqrt(var + eps) * weight + bias over the last axes of input, whose shape is normalized_shape."""
+    return ops.layer_norm_forward(input, normalized_shape, weight, bias, eps, keep=False)[0]
+
+
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """input / sqrt(mean of input^2 + eps) * weight over the last axes of input; eps None: the machine epsilon."""
+    return ops.rms_norm_forward(input, normalized_shape, weight, eps, keep=False)[0]
+
+
+def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
+    """(input - mean) / sqrt(var + eps) * weight + bias in each group of channels of input (N, C, *spatial)."""
+    return ops.group_norm_forward(input, num_groups, weight, bias, eps, keep=False)[0]
+
+
+def instance_norm(
+    input,
+    running_mean=None,
+    running_var=None,
+    weight=None,
+    bias=None,
+    use_input_stats=True,
+    momentum=0.1,
+    eps=1e-5,
+):
+    """(input - mean) / sqrt(var + eps) * weight + bias in each channel of a sample, input (N, C, *spatial).
+
+    use_input_stats: statistics of input, and running_mean and running_var are updated in place; else these are used.
+    """
+    options = use_input_stats, momentum, eps
+    return ops.instance_norm_forward(input, running_mean, running_var, weight, bias, *options, keep=False)[0]
+
+
+def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
+    """input / (k + alpha / size Σ input^2)^beta, the sum over `size` channels of input (N, C, *spatial)."""
+    return ops.local_response_norm_forward(input, size, alpha, beta, k, keep=False)[0]
+
+
+def whiten(input, running_mean=None, running_cov=None, method="zca", training=False, momentum=0.1, eps=1e-5):
+    """Features of input (N, D) made uncorrelated, of variance 1, by "pca" or "zca"; see ops.whiten_forward.
+
+    training: statistics of the batch, and running_mean and running_cov are updated in place; else these are used.
+    """
+    options = method, training, momentum, eps
+    return ops.whiten_forward(input, running_mean, running_cov, *options, keep=False)[0]
 
 
 def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):

@@ -8,12 +8,13 @@ from support import differentiable, each_spec
 
 from fastnn import ops
 from fastnn.registry import as_tuple, specs
-from fastnn.specs import elementwise, loss, softmax
+from fastnn.specs import elementwise, loss, response_norm, row_norm, softmax
 
 # Arguments that may have any number of axes.
 ANY_RANK = {
     *((spec.name, "x") for spec in (*elementwise.SPECS, *softmax.SPECS, *loss.SPECS)),
     ("batch_norm", "x"),
+    *((spec.name, "x") for spec in (*row_norm.SPECS, *response_norm.SPECS)),
     ("js_divergence", "p"),
 }
 
@@ -303,6 +304,31 @@ ROWS = [
     ("batch_norm", {"x": (3, 4)}, {"eps": -1e-5}, ValueError, "eps must not be negative or NaN, got -1e-05"),
     ("batch_norm", {"x": (3, 4)}, {"eps": float("nan")}, ValueError, "eps must not be negative or NaN, got nan"),
     ("batch_norm", {"x": (3, 4)}, {"momentum": "0.1"}, TypeError, "momentum must be a number, got '0.1'"),
+    ("layer_norm", {"x": (3, 4)}, {"normalized_shape": 3}, ValueError, r"x has shape \(3, 4\), expected .*\(3,\)"),
+    ("layer_norm", {"x": (4,)}, {"normalized_shape": (3, 4)}, ValueError, r"x has shape \(4,\)"),
+    ("layer_norm", {"x": (3, 4)}, {"normalized_shape": (4.0,)}, TypeError, r"normalized_shape must be .*\(4\.0,\)"),
+    ("layer_norm", {"x": (3, 4)}, {"normalized_shape": ()}, TypeError, r"normalized_shape must be .*\(\)"),
+    ("layer_norm", {"x": (3, 4)}, {"normalized_shape": 4, "eps": -1.0}, ValueError, "eps must not be negative"),
+    ("rms_norm", {"x": (3, 4), "weight": (3,)}, {"normalized_shape": [4]}, ValueError, r"weight has shape \(3,\)"),
+    ("group_norm", {"x": (4,)}, {"num_groups": 2}, ValueError, r"x has shape \(4,\), expected \(N, C\)"),
+    ("group_norm", {"x": (3, 4)}, {"num_groups": 3}, ValueError, "x has 4 channels, expected .*num_groups=3"),
+    ("group_norm", {"x": (3, 4)}, {"num_groups": 0}, ValueError, "expected a positive multiple of num_groups=0"),
+    ("group_norm", {"x": (3, 4)}, {"num_groups": 2.0}, TypeError, r"num_groups must be an integer, got 2\.0"),
+    ("group_norm", {"x": (1, 4)}, {"num_groups": 4}, ValueError, "one value per group"),
+    ("instance_norm", {"x": (3, 4)}, {}, ValueError, r"x has shape \(3, 4\), expected \(N, C, \*spatial\)"),
+    ("instance_norm", {"x": (3, 4, 1)}, {}, ValueError, "one value per channel"),
+    ("instance_norm", {"x": (3, 4, 2)}, {"use_input_stats": False}, ValueError, "running_mean and running_var"),
+    ("instance_norm", {"x": (3, 4, 2)}, {"momentum": None}, TypeError, "momentum must be a number, got None"),
+    ("local_response_norm", {"x": (3, 4)}, {"size": 2}, ValueError, r"expected \(N, C, \*spatial\)"),
+    ("local_response_norm", {"x": (3, 4, 2)}, {"size": 0}, ValueError, "size must be at least 1, got 0"),
+    ("local_response_norm", {"x": (3, 4, 2)}, {"size": 2.0}, TypeError, r"size must be an integer, got 2\.0"),
+    ("local_response_norm", {"x": (3, 4, 2)}, {"size": 2, "k": -1}, ValueError, r"k must not be negative .*-1\.0"),
+    ("whiten", {"x": (3, 4)}, {"method": "cholesky"}, ValueError, "method is 'cholesky', expected 'pca' or 'zca'"),
+    ("whiten", {"x": (1, 4)}, {}, ValueError, "one sample"),
+    ("whiten", {"x": (3, 0)}, {}, ValueError, "at least one feature"),
+    ("whiten", {"x": (3, 4)}, {"training": False}, ValueError, "running_mean and running_cov are needed"),
+    ("whiten", {"x": (3, 4), "running_cov": (4,)}, {}, ValueError, r"running_cov has shape \(4,\), expected \(4, 4\)"),
+    ("whiten", {"x": (3, 4)}, {"eps": float("nan")}, ValueError, "eps must not be negative or NaN, got nan"),
 ]
 
 

@@ -21,7 +21,9 @@ REFERENCE_ONLY: dict[str, str] = {
 }
 
 # Operators that torch has no function for, and why that is so.
-WITHOUT_TORCH_PEER: dict[str, str] = {}
+WITHOUT_TORCH_PEER: dict[str, str] = {
+    "whiten": "torch has no whitening; tests/test_whiten.py compares with its eigh",
+}
 
 # Public names of fastnn.functional that torch.nn.functional has not, and why we have them.
 OUR_OWN: dict[str, str] = {
@@ -39,6 +41,7 @@ OUR_OWN: dict[str, str] = {
     "exp": "torch.exp",
     "log": "torch.log",
     "erf": "torch.erf",
+    "whiten": "what batch norm replaced",
 }
 
 

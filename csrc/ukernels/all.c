@@ -18,6 +18,8 @@
         .functions = elementwise_functions_f##bits, \
         .pool = &pool_ukernels_f##bits, \
         .norm = &norm_ukernels_f##bits, \
+        .row_norm = &row_norm_ukernels_f##bits, \
+        .response_norm = &response_norm_ukernels_f##bits, \
         .softmax = &softmax_ukernels_f##bits, \
         .loss = &loss_ukernels_f##bits, \
         .recurrent = &recurrent_ukernels_f##bits, \

@@ -11,7 +11,11 @@
 #include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"
+#include "moments.c" /* used by norm.c and row_norm.c */
+
 #include "norm.c"
+#include "row_norm.c"
+#include "response_norm.c"
 #include "softmax.c"
 #include "loss.c"
 #include "recurrent.c"

@@ -3,22 +3,15 @@
  * Two layouts. s > 1: a channel is n rows of s elements, n*s small enough for the cache, so that the first pass over
  * it reads memory and the second does not. s == 1: channels are adjacent, and lanes are channels.
  *
- * Moments are summed in chunks of a fixed size (so results depend on the shape alone), as deviations from the mean of
- * the chunks before; of the first chunk, from its own. Chunks are merged in double precision by the update of Chan,
- * Golub & LeVeque (1983). Nothing cancels: a chunk whose mean lies D from the others' loses eps D^2 an element, and adds
- * at least D^2 / 2 to the sum of squares.
- *
  * flags, known at compile time in each copy of a loop, say what follows the affine map: FNN_BN_ADD, a residual is
  * added; then FNN_BN_RELU. The gradient at the result is masked accordingly: ReLU's mask is computed anew from x, or
  * read from y if there is a residual. FNN_BN_MOVING: the statistics are those of x and depend on it. FNN_BN_PAST: the
  * results go past the caches.
  */
 
-enum { FN(BN_CHUNK) = 4096, FN(BN_ROWS) = 64 /* of a chunk where lanes are channels */, FN(BN_VECS) = 4 };
-#define BN_CHUNK FN(BN_CHUNK)
+enum { FN(BN_ROWS) = 64 /* of a chunk where lanes are channels */ };
 #define BN_ROWS FN(BN_ROWS)
-#define BN_VECS FN(BN_VECS)
-#define BN_BLOCK (2 * BN_VECS * VL) /* channels of a task where lanes are channels */
+#define BN_BLOCK (2 * FNN_ACCS * VL) /* channels of a task where lanes are channels */
 
 /* f(extra | flags & (FNN_BN_RELU | FNN_BN_ADD), ...) with a constant as first argument */
 #define FNN_BY_FLAGS(flags, extra, f, ...) \
@@ -28,8 +21,6 @@ enum { FN(BN_CHUNK) = 4096, FN(BN_ROWS) = 64 /* of a chunk where lanes are chann
     case FNN_BN_ADD: f((extra) | FNN_BN_ADD, __VA_ARGS__); break; \
     default: f((extra) | FNN_BN_RELU | FNN_BN_ADD, __VA_ARGS__); \
     }
-
-FNN_INLINE ptrdiff_t FN(bn_min)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 FNN_INLINE vec FN(bn_affine)(vec x, vec centre, vec scale, vec shift) { return (x - centre) * scale + shift; }
 
@@ -67,125 +58,53 @@ FNN_INLINE void FN(bn_put)(const int flags, real *p, vec v, ptrdiff_t lanes)
         vstore_upto(p, v, lanes);
 }
 
-/* x - centre, 0 in the lanes from `lanes` on */
-FNN_INLINE vec FN(bn_deviation)(const real *x, vec centre, ptrdiff_t lanes)
-{
-    const vec e = vload_upto(x, lanes) - centre;
-    return lanes < VL ? vsel(viota() < (inat)lanes, e, (vec){0}) : e;
-}
-
-/* Adds chunks of nb elements, with mean centre + d/nb and squared deviations dd - d*d/nb, to the totals over na. */
-FNN_INLINE void FN(bn_merge)(ptrdiff_t lanes, double na, double nb, const real *centre, const real *d, const real *dd,
-                             double *total, double *m2)
-{
-    const double ra = na > 0 ? 1 / na : 0, rb = 1 / nb, weight = na * nb / (na + nb);
-    for (ptrdiff_t l = 0; l < lanes; l++) {
-        /* d is NaN if the chunk has an infinity; the mean is that infinity */
-        const double mean = centre[l] + (d[l] == d[l] ? d[l] * rb : 0), delta = mean - total[l] * ra;
-        const double m2b = dd[l] - (double)d[l] * d[l] * rb;
-        m2[l] += (m2b < 0 ? 0 : m2b) + delta * delta * weight;
-        total[l] += mean * nb;
-    }
-}
-
 /* ---- rows: one channel, n rows of s elements, `stride` apart ---- */
-
-/* A row from element `from` on, for BN_VECS accumulators: EACH(v, j, lanes) */
-#define FNN_ROW(from, s, EACH) \
-    { \
-        ptrdiff_t j = from; \
-        for (; j + BN_VECS * VL <= (s); j += BN_VECS * VL) { \
-            _Pragma("GCC unroll 4") for (int v = 0; v < BN_VECS; v++) { EACH(v, j + v * VL, VL); } \
-        } \
-        _Pragma("GCC unroll 4") for (int v = 0; v < BN_VECS; v++, j += VL) \
-        { \
-            if (j + VL <= (s)) { \
-                EACH(v, j, VL); \
-            } else if (j < (s)) { \
-                EACH(v, j, (s)-j); \
-            } \
-        } \
-    }
-
-FNN_INLINE real FN(bn_total)(const vec *acc) { return vsum((acc[0] + acc[1]) + (acc[2] + acc[3])); }
-
-static void FN(bn_row_moments)(ptrdiff_t n, ptrdiff_t s, ptrdiff_t stride, const real *x, double *total, double *m2)
-{
-    const ptrdiff_t rows = s < BN_CHUNK ? BN_CHUNK / s : 1;
-    double count = 0;
-    *total = *m2 = 0;
-    for (ptrdiff_t i0 = 0; i0 < n; i0 += rows)
-        for (ptrdiff_t j0 = 0; j0 < s; j0 += BN_CHUNK) {
-            const ptrdiff_t ni = FN(bn_min)(rows, n - i0), nj = FN(bn_min)(BN_CHUNK, s - j0);
-            const real *chunk = x + i0 * stride + j0;
-            vec d[BN_VECS] = {0}, dd[BN_VECS] = {0};
-            real centre = (real)(*total / count);
-            if (!(centre - centre == 0)) { /* there are no values yet, or an infinite one or a NaN was among them */
-                vec a[BN_VECS] = {0};
-                for (ptrdiff_t i = 0; i < ni; i++) {
-                    const real *p = chunk + i * stride;
-#define EACH(v, j, lanes) a[v] += vload_upto(p + j, lanes)
-                    FNN_ROW(0, nj, EACH)
-#undef EACH
-                }
-                centre = FN(bn_total)(a) / (real)(ni * nj);
-            }
-            const vec mean = vset1(centre);
-            for (ptrdiff_t i = 0; i < ni; i++) {
-                const real *p = chunk + i * stride;
-#define EACH(v, j, lanes) \
-    const vec e = FN(bn_deviation)(p + j, mean, lanes); \
-    d[v] += e, dd[v] += e * e
-                FNN_ROW(0, nj, EACH)
-#undef EACH
-            }
-            const real sum_d = FN(bn_total)(d), sum_dd = FN(bn_total)(dd);
-            FN(bn_merge)(1, count, (double)(ni * nj), &centre, &sum_d, &sum_dd, total, m2);
-            count += (double)(ni * nj);
-        }
-}
 
 /* sum g, and sum g * (x - centre), of the masked gradient g */
 FNN_INLINE void FN(bn_row_sums)(const int flags, ptrdiff_t n, ptrdiff_t s, ptrdiff_t stride, const real *dy,
                                 const real *x, const real *y, const real *centre_, const real *scale_,
                                 const real *shift_, double *sum, double *dot)
 {
-    const ptrdiff_t rows = s < BN_CHUNK ? BN_CHUNK / s : 1;
+    const ptrdiff_t rows = s < FNN_CHUNK ? FNN_CHUNK / s : 1, ahead = FN(next_chunk)(n, s, stride);
     const vec centre = vset1(*centre_), scale = vset1(*scale_), shift = vset1(*shift_);
     *sum = *dot = 0;
     for (ptrdiff_t i0 = 0; i0 < n; i0 += rows)
-        for (ptrdiff_t j0 = 0; j0 < s; j0 += BN_CHUNK) {
-            const ptrdiff_t ni = FN(bn_min)(rows, n - i0), nj = FN(bn_min)(BN_CHUNK, s - j0);
-            vec a[BN_VECS] = {0}, b[BN_VECS] = {0};
+        for (ptrdiff_t j0 = 0; j0 < s; j0 += FNN_CHUNK) {
+            const ptrdiff_t ni = FN(least)(rows, n - i0), nj = FN(least)(FNN_CHUNK, s - j0);
+            vec a[FNN_ACCS] = {0}, b[FNN_ACCS] = {0};
             for (ptrdiff_t i = i0; i < i0 + ni; i++) {
                 const real *p = dy + i * stride + j0, *q = x + i * stride + j0, *r = y + i * stride + j0;
 #define EACH(v, j, lanes) \
     const vec here = vload_upto(q + j, lanes), result = FN(bn_get)(flags & FNN_BN_ADD, r + j, lanes), \
               g = FN(bn_masked)(flags, vload_upto(p + j, lanes), here, result, centre, scale, shift); \
+    __builtin_prefetch(p + j + ahead); \
+    __builtin_prefetch(q + j + ahead); \
     a[v] += g, b[v] += g * (here - centre)
-                FNN_ROW(0, nj, EACH)
+                FNN_ALONG(0, nj, EACH)
 #undef EACH
             }
-            *sum += FN(bn_total)(a);
-            *dot += FN(bn_total)(b);
+            *sum += FN(accs_total)(a);
+            *dot += FN(accs_total)(b);
         }
 }
 
-/* y = (x - centre) * scale + shift, and what follows */
+/* y = (x - centre) * scale + shift, and what follows. Here as below the last rows, read last for the sums, come first:
+ * they are most likely to be in the cache. */
 FNN_INLINE void FN(bn_row_affine)(const int flags, ptrdiff_t n, ptrdiff_t s, ptrdiff_t stride, const real *x,
                                   const real *residual, const real *centre_, const real *scale_, const real *shift_,
                                   real *y)
 {
     const vec centre = vset1(*centre_), scale = vset1(*scale_), shift = vset1(*shift_);
-    for (ptrdiff_t i = 0; i < n; i++, x += stride, residual += stride, y += stride) {
-        const ptrdiff_t head = flags & FNN_BN_PAST ? vstream_head(y, s) : 0;
+    for (ptrdiff_t i = (n - 1) * stride; i >= 0; i -= stride) {
+        const ptrdiff_t head = flags & FNN_BN_PAST ? vstream_head(y + i, s) : 0;
 #define EACH(v, j, lanes) \
-    const vec here = FN(bn_affine)(vload_upto(x + j, lanes), centre, scale, shift); \
-    FN(bn_put)(flags, y + j, FN(bn_result)(flags, here, FN(bn_get)(flags & FNN_BN_ADD, residual + j, lanes)), lanes)
+    const vec here = FN(bn_affine)(vload_upto(x + i + (j), lanes), centre, scale, shift); \
+    const vec added = FN(bn_get)(flags & FNN_BN_ADD, residual + i + (j), lanes); \
+    FN(bn_put)(flags, y + i + (j), FN(bn_result)(flags, here, added), lanes)
         if (head) {
             EACH(0, 0, head);
         }
-        FNN_ROW(head, s, EACH)
+        FNN_ALONG(head, s, EACH)
 #undef EACH
     }
     if (flags & FNN_BN_PAST)
@@ -201,7 +120,7 @@ FNN_INLINE void FN(bn_row_backward)(const int flags, ptrdiff_t n, ptrdiff_t s, p
     const vec centre = vset1(*centre_), scale = vset1(*scale_), shift = vset1(*shift_);
     const vec a = vset1(*a_), b = vset1(*b_), c = vset1(*c_);
     const int reads_x = flags & (FNN_BN_MOVING | FNN_BN_RELU);
-    for (ptrdiff_t i = 0; i < n * stride; i += stride) {
+    for (ptrdiff_t i = (n - 1) * stride; i >= 0; i -= stride) {
         const ptrdiff_t head = flags & FNN_BN_PAST ? vstream_head(dx + i, s) : 0;
 #define EACH(v, j, lanes) \
     const vec here = FN(bn_get)(reads_x, x + i + (j), lanes); \
@@ -213,13 +132,12 @@ FNN_INLINE void FN(bn_row_backward)(const int flags, ptrdiff_t n, ptrdiff_t s, p
         if (head) {
             EACH(0, 0, head);
         }
-        FNN_ROW(head, s, EACH)
+        FNN_ALONG(head, s, EACH)
 #undef EACH
     }
     if (flags & FNN_BN_PAST)
         vstream_end();
 }
-#undef FNN_ROW
 
 /* ---- columns: `lanes` adjacent channels in `vecs` vectors, n rows `stride` apart ---- */
 
@@ -231,8 +149,8 @@ FNN_INLINE void FN(bn_column_moments)(const int vecs, ptrdiff_t lanes, ptrdiff_t
     for (ptrdiff_t l = 0; l < lanes; l++)
         total[l] = m2[l] = 0;
     for (ptrdiff_t i0 = 0; i0 < n; i0 += BN_ROWS) {
-        const ptrdiff_t ni = FN(bn_min)(BN_ROWS, n - i0);
-        vec mean[BN_VECS] = {0}, d[BN_VECS] = {0}, dd[BN_VECS] = {0};
+        const ptrdiff_t ni = FN(least)(BN_ROWS, n - i0);
+        vec mean[FNN_ACCS] = {0}, d[FNN_ACCS] = {0}, dd[FNN_ACCS] = {0};
         const double per_row = i0 ? 1 / (double)i0 : NAN;
         int centred = 1;
         for (ptrdiff_t l = 0; l < lanes; l++) {
@@ -251,7 +169,7 @@ FNN_INLINE void FN(bn_column_moments)(const int vecs, ptrdiff_t lanes, ptrdiff_t
                 const vec e = vload_upto(x + i * stride + v * VL, lanes) - mean[v];
                 d[v] += e, dd[v] += e * e;
             }
-        FN(bn_merge)(lanes, (double)i0, (double)ni, (real *)mean, (real *)d, (real *)dd, total, m2);
+        FN(merge_moments)(lanes, (double)i0, (double)ni, (real *)mean, (real *)d, (real *)dd, total, m2);
     }
 }
 
@@ -262,8 +180,8 @@ FNN_INLINE void FN(bn_column_sums)(const int flags, const int vecs, ptrdiff_t la
     for (ptrdiff_t l = 0; l < lanes; l++)
         sum[l] = dot[l] = 0;
     for (ptrdiff_t i0 = 0; i0 < n; i0 += BN_ROWS) {
-        vec a[BN_VECS] = {0}, b[BN_VECS] = {0};
-        for (ptrdiff_t i = i0; i < FN(bn_min)(n, i0 + BN_ROWS); i++)
+        vec a[FNN_ACCS] = {0}, b[FNN_ACCS] = {0};
+        for (ptrdiff_t i = i0; i < FN(least)(n, i0 + BN_ROWS); i++)
             FNN_VECS(vecs)
             {
                 const ptrdiff_t at = i * stride + v * VL;
@@ -314,7 +232,7 @@ FNN_INLINE void FN(bn_column_backward)(const int flags, const int vecs, ptrdiff_
 }
 #undef FNN_VECS
 
-/* Calls COLUMNS(vecs, lanes, k) on channels k.. of a block: BN_VECS vectors at a time, then one. Where nothing is summed,
+/* Calls COLUMNS(vecs, lanes, k) on channels k.. of a block: FNN_ACCS vectors at a time, then one. Where nothing is summed,
  * twice as many first: rows may be far apart, and what is read of each should be long. */
 #define FNN_PIECES(vecs, COLUMNS) \
     for (; k + (vecs) * VL <= count; k += (vecs) * VL) { \
@@ -323,18 +241,18 @@ FNN_INLINE void FN(bn_column_backward)(const int flags, const int vecs, ptrdiff_
 #define FNN_SUMMED(COLUMNS) \
     { \
         ptrdiff_t k = 0; \
-        FNN_PIECES(BN_VECS, COLUMNS) \
+        FNN_PIECES(FNN_ACCS, COLUMNS) \
         for (; k < count; k += VL) { \
-            COLUMNS(1, FN(bn_min)(VL, count - k), k); \
+            COLUMNS(1, FN(least)(VL, count - k), k); \
         } \
     }
 #define FNN_MAPPED(COLUMNS) \
     { \
         ptrdiff_t k = 0; \
-        FNN_PIECES(2 * BN_VECS, COLUMNS) \
-        FNN_PIECES(BN_VECS, COLUMNS) \
+        FNN_PIECES(2 * FNN_ACCS, COLUMNS) \
+        FNN_PIECES(FNN_ACCS, COLUMNS) \
         for (; k < count; k += VL) { \
-            COLUMNS(1, FN(bn_min)(VL, count - k), k); \
+            COLUMNS(1, FN(least)(VL, count - k), k); \
         } \
     }
 
@@ -387,14 +305,14 @@ FNN_INLINE void FN(bn_apply)(const fnn_batch_norm *p, const bn_map *map, ptrdiff
 
 static void FN(batch_norm)(const fnn_batch_norm *p, ptrdiff_t first)
 {
-    const ptrdiff_t count = p->s > 1 ? 1 : FN(bn_min)(BN_BLOCK, p->c - first), stride = p->c * p->s;
+    const ptrdiff_t count = p->s > 1 ? 1 : FN(least)(BN_BLOCK, p->c - first), stride = p->c * p->s;
     const real *x = (const real *)p->x + first * p->s;
     real *running_mean = p->running_mean, *running_var = p->running_var;
     const double m = (double)p->n * (double)p->s;
     double mean[BN_BLOCK], var[BN_BLOCK];
     bn_map map = {0};
     if (p->s > 1) {
-        FN(bn_row_moments)(p->n, p->s, stride, x, mean, var);
+        FN(row_moments)(p->n, p->s, stride, x, mean, var);
     } else {
 #define COLUMNS(vecs, lanes, k) FN(bn_column_moments)(vecs, lanes, p->n, stride, x + k, mean + k, var + k)
         FNN_SUMMED(COLUMNS)
@@ -417,7 +335,7 @@ static void FN(batch_norm)(const fnn_batch_norm *p, ptrdiff_t first)
 
 static void FN(batch_norm_fixed)(const fnn_batch_norm *p, ptrdiff_t first, ptrdiff_t first_image, ptrdiff_t images)
 {
-    const ptrdiff_t count = FN(bn_min)(BN_BLOCK, p->c - first);
+    const ptrdiff_t count = FN(least)(BN_BLOCK, p->c - first);
     const real *mean = p->running_mean, *var = p->running_var;
     bn_map map = {0};
     for (ptrdiff_t k = 0; k < count; k++) {
@@ -434,7 +352,7 @@ static void FN(batch_norm_fixed)(const fnn_batch_norm *p, ptrdiff_t first, ptrdi
  * dx = weight invstd (g - dbias/m - d invstd dweight/m), or weight invstd g where the statistics were constants. */
 static void FN(batch_norm_backward)(const fnn_batch_norm_backward *p, ptrdiff_t first)
 {
-    const ptrdiff_t count = p->s > 1 ? 1 : FN(bn_min)(BN_BLOCK, p->c - first), stride = p->c * p->s, at = first * p->s;
+    const ptrdiff_t count = p->s > 1 ? 1 : FN(least)(BN_BLOCK, p->c - first), stride = p->c * p->s, at = first * p->s;
     const real *dy = (const real *)p->dy + at, *x = (const real *)p->x + at, *y = p->y ? (const real *)p->y + at : x;
     real *dx = (real *)p->dx + at, *dresidual = p->dresidual ? (real *)p->dresidual + at : NULL;
     real *dweight = p->dweight, *dbias = p->dbias;
@@ -505,8 +423,6 @@ static const fnn_norm_ukernels FN(norm_ukernels) = {
 #undef FNN_SUMMED
 #undef FNN_MAPPED
 #undef FNN_BY_FLAGS
-#undef BN_CHUNK
 #undef BN_ROWS
-#undef BN_VECS
 #undef BN_BLOCK
 #undef bn_map

@@ -160,6 +160,47 @@ cdef extern from "ukernels.h" nogil:
                                  Py_ssize_t images) noexcept nogil
         void (*batch_norm_backward)(const fnn_batch_norm_backward *args, Py_ssize_t first) noexcept nogil
 
+    # ---- row_norm.c ----
+    ctypedef struct fnn_row_norm:
+        Py_ssize_t groups, channels, inner
+        const void *x
+        const void *weight
+        const void *bias
+        void *y
+        double *mean
+        double *var
+        double *invstd
+        double eps
+        int centred, past
+
+    ctypedef struct fnn_row_norm_backward:
+        Py_ssize_t groups, channels, inner
+        const void *dy
+        const void *x
+        const void *weight
+        const double *mean
+        const double *invstd
+        void *dx
+        int centred, past
+
+    ctypedef struct fnn_row_norm_ukernels:
+        void (*row_norm)(const fnn_row_norm *args, Py_ssize_t first, Py_ssize_t rows) noexcept nogil
+        void (*row_norm_backward)(const fnn_row_norm_backward *args, Py_ssize_t first, Py_ssize_t rows, void *dweight,
+                                  void *dbias) noexcept nogil
+        void (*sum_parts)(Py_ssize_t parts, Py_ssize_t stride, Py_ssize_t n, const void *part,
+                          void *sum) noexcept nogil
+
+    # ---- response_norm.c ----
+    ctypedef struct fnn_response_norm:
+        Py_ssize_t c, stride, before, after
+        double scale, beta, k
+        int past
+
+    ctypedef struct fnn_response_norm_ukernels:
+        void (*response_norm)(const fnn_response_norm *args, Py_ssize_t n, const void *x, void *y) noexcept nogil
+        void (*response_norm_backward)(const fnn_response_norm *args, Py_ssize_t n, const void *dy, const void *x,
+                                       void *dx, void *scratch) noexcept nogil
+
     # ---- softmax.c ----
     enum:
         FNN_COLUMNS
@@ -241,6 +282,8 @@ cdef extern from "ukernels.h" nogil:
         const fnn_function *functions
         const fnn_pool_ukernels *pool
         const fnn_norm_ukernels *norm
+        const fnn_row_norm_ukernels *row_norm
+        const fnn_response_norm_ukernels *response_norm
         const fnn_softmax_ukernels *softmax
         const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent

@@ -12,7 +12,10 @@ from fastnn.ops.loss import *  # noqa: F403
 from fastnn.ops.norm import *  # noqa: F403
 from fastnn.ops.pool import *  # noqa: F403
 from fastnn.ops.recurrent import *  # noqa: F403
+from fastnn.ops.response_norm import *  # noqa: F403
+from fastnn.ops.row_norm import *  # noqa: F403
 from fastnn.ops.softmax import *  # noqa: F403
+from fastnn.ops.whiten import *  # noqa: F403
 
 for name in [name for name in globals() if name.endswith("_backward") and not name.startswith("_")]:
     globals()[name] = checked(globals()[name])

@@ -10,4 +10,7 @@ from fastnn.reference.loss import *  # noqa: F403
 from fastnn.reference.norm import *  # noqa: F403
 from fastnn.reference.pool import *  # noqa: F403
 from fastnn.reference.recurrent import *  # noqa: F403
+from fastnn.reference.response_norm import *  # noqa: F403
+from fastnn.reference.row_norm import *  # noqa: F403
 from fastnn.reference.softmax import *  # noqa: F403
+from fastnn.reference.whiten import *  # noqa: F403
