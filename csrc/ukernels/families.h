@@ -11,6 +11,8 @@
 #include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"
+#include "subsample.c"
+#include "pool_backward.c"
 #include "norm.c"
 #include "softmax.c"
 #include "loss.c"
