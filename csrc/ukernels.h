@@ -142,6 +142,7 @@ typedef struct {
     ptrdiff_t divisor;                        /* of the sum, 0: the pixels in the window, */
     ptrdiff_t include_pad;                    /* those of the padding too */
     double norm;
+    int past; /* results go past the caches */
 } fnn_pool;
 
 /* Planes in a row. index: where in its plane each output was taken from or goes to, as integers of the width of an

@@ -56,6 +56,63 @@ FNN_INLINE int pool_is_whole(const fnn_pool *p)
 FNN_INLINE ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t step) { return (n + step - 1) / step * step; }
 #endif
 
+/* The first pixel of every adaptive window of a row, and their number. */
+FNN_INLINE void FN(pool_columns)(const fnn_pool *p, inat *start, inat *count)
+{
+    for (ptrdiff_t v = 0; v < p->ow; v++) {
+        start[v] = (inat)pool_start(v, p->w, p->ow, 0, 0, 0);
+        count[v] = (inat)(pool_end(v, p->w, p->ow, 0, 0, 0) - start[v]);
+    }
+}
+
+/* Where rows of results go: to dst, one after the other, or past the caches by way of a buffer, because only whole
+ * aligned vectors can. */
+typedef struct {
+    real *dst, *buffer;
+    ptrdiff_t used, size; /* of the buffer, 0 without one */
+} FN(pool_outlet);
+
+/* Elements of its buffer, for rows of n. */
+FNN_INLINE ptrdiff_t FN(outlet_size)(const fnn_pool *p, ptrdiff_t n)
+{
+    enum { LEAST = 2048 };
+    return !p->past ? 0 : n > LEAST ? n : LEAST;
+}
+
+FNN_INLINE void FN(outlet_flush)(FN(pool_outlet) *o)
+{
+    const ptrdiff_t n = o->used;
+    ptrdiff_t i = vstream_head(o->dst, n);
+    vstore_n(o->dst, vload_n(o->buffer, i), i);
+    for (; i + VL <= n; i += VL)
+        vstream(o->dst + i, vload(o->buffer + i));
+    vstore_n(o->dst + i, vload_n(o->buffer + i, n - i), n - i);
+    o->dst += n;
+    o->used = 0;
+}
+
+/* Where to write the next n elements. */
+FNN_INLINE real *FN(outlet_row)(FN(pool_outlet) *o, ptrdiff_t n)
+{
+    real *row = o->dst;
+    if (o->size) {
+        if (o->used + n > o->size)
+            FN(outlet_flush)(o);
+        row = o->buffer + o->used;
+        o->used += n;
+    } else {
+        o->dst += n;
+    }
+    return row;
+}
+
+FNN_INLINE void FN(outlet_end)(FN(pool_outlet) *o)
+{
+    if (o->size)
+        FN(outlet_flush)(o);
+    vstream_end();
+}
+
 /* Scratch of a thread. The row is sw*phase long: pw of padding, w pixels, padding. Split, element q of phase f is
  * column q*sw + f; at stride 1 row and split are one. irow and isplit are the same for plane indices. That is four
  * rows of the image, or, when strides are so long that a phase is shorter than a vector, of sw vectors. Of adaptive
@@ -68,6 +125,8 @@ typedef struct {
     ptrdiff_t length;     /* of the row and the split together */
     real *row, *split, *divisors;
     inat *irow, *isplit;
+    inat *start, *count; /* of adaptive windows */
+    real *out;
 } FN(pool_rows);
 
 /* Lays the scratch out and returns its size in elements. */
@@ -101,7 +160,10 @@ FNN_INLINE ptrdiff_t FN(pool_layout)(const fnn_pool *p, real *scratch, FN(pool_r
     b->irow = (inat *)(b->split + split);
     b->isplit = b->irow + row;
     b->divisors = (real *)(b->isplit + split);
-    return 2 * b->length + vectors;
+    b->start = (inat *)(b->divisors + vectors);
+    b->count = b->start + (p->kw ? 0 : p->ow);
+    b->out = (real *)(b->count + (p->kw ? 0 : p->ow));
+    return b->out - scratch + FN(outlet_size)(p, p->ow);
 }
 
 FNN_INLINE real FN(pool_identity)(const int op)
@@ -203,9 +265,12 @@ FNN_INLINE void FN(pool_split)(const fnn_pool *p, const FN(pool_rows) *b, const 
 {
     if (!p->kw) {
         for (ptrdiff_t q = 0; q < p->ow; q++) {
-            const ptrdiff_t start = pool_start(q, p->w, p->ow, 0, 0, 0), n = pool_end(q, p->w, p->ow, 0, 0, 0) - start;
-            for (ptrdiff_t f = 0; f < b->taps; f++)
-                split[f * b->phase + q] = f < n ? row[start + f] : identity;
+            const real *first = row + b->start[q];
+            const ptrdiff_t n = b->count[q];
+            for (ptrdiff_t f = 0; f < n; f++)
+                split[f * b->phase + q] = first[f];
+            for (ptrdiff_t f = n; f < b->taps; f++)
+                split[f * b->phase + q] = identity;
         }
         return;
     }
@@ -385,9 +450,12 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
         b.irow[i] = FNN_NO_INDEX;
     if (op >= POOL_AVG)
         FN(pool_divisors)(p, round_up(p->ow, VL), b.divisors);
+    if (!p->kw)
+        FN(pool_columns)(p, b.start, b.count);
+    FN(pool_outlet) out = {y, b.out, 0, FN(outlet_size)(p, p->ow)};
     const int usual = p->kw && p->dw == 1;
     for (ptrdiff_t i = 0; i < planes; i++, x += p->h * p->w) {
-        for (ptrdiff_t u = 0; u < p->oh; u++, y += p->ow, iy += index ? p->ow : 0) {
+        for (ptrdiff_t u = 0; u < p->oh; u++, iy += index ? p->ow : 0) {
             /* the taps inside the image */
             ptrdiff_t start = pool_start(u, p->h, p->oh, p->kh, p->sh, p->ph);
             ptrdiff_t taps = p->kh ? p->kh : pool_end(u, p->h, p->oh, 0, 0, 0) - start;
@@ -409,6 +477,7 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
                 if (index)
                     FN(pool_split)(p, &b, (const real *)b.irow, (real *)b.isplit, no_index_bits);
             }
+            y = FN(outlet_row)(&out, p->ow);
             if (usual && p->ow == 1 && b.taps > 4)
                 FN(pool_across_one)(op, index, p, &b, u, y, iy);
             else if (usual && b.sw == 2 && b.taps == 2)
@@ -421,6 +490,7 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
                 FN(pool_across)(op, index, b.taps, b.sw, b.turn, b.step, p, &b, u, y, iy);
         }
     }
+    FN(outlet_end)(&out);
 }
 
 static void FN(max_pool)(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch)

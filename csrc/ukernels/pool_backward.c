@@ -5,13 +5,18 @@
  * are taken by column modulo sw, so that the windows over neighbouring ones are neighbours too.
  */
 
-/* Scratch of a thread: rows of windows of a plane, each between zeros (indices: -1), `pitch` apart; a sum of such rows;
- * a row of gradients, and the same by column modulo sw. */
+#undef SPREAD_GROUP
+#define SPREAD_GROUP 2048 /* elements of rows of windows at a time */
+
+/* Scratch of a thread: rows of windows of a group of planes, each between zeros (indices: -1), `pitch` apart; a sum of
+ * such rows; a row of gradients, and the same by column modulo sw. Vectors are read across those that were written, which
+ * has to wait until these have left the core: hence several small planes at a time. */
 typedef struct {
     ptrdiff_t sw, taps; /* as in forward */
-    ptrdiff_t vectors, lead, pitch, phase;
-    real *divisors, *windows, *sum, *split, *row;
+    ptrdiff_t vectors, lead, pitch, phase, group;
+    real *divisors, *windows, *sum, *split, *row, *out;
     inat *index;
+    inat *start, *count; /* of adaptive windows */
 } FN(spread_rows);
 
 /* Lays the scratch out and returns its size in elements. */
@@ -26,13 +31,18 @@ FNN_INLINE ptrdiff_t FN(spread_layout)(const int index, const fnn_pool *p, real 
     const ptrdiff_t last = b->phase + (b->sw - 1 + p->pw) / b->sw; /* windows that the last vector of pixels looks at */
     b->lead = alone ? 0 : (b->taps - 1) / b->sw;
     b->pitch = alone ? b->vectors : round_up(b->lead + (b->vectors > last ? b->vectors : last), VL);
+    b->group = SPREAD_GROUP / (p->oh * b->pitch) + 1;
+    const ptrdiff_t windows = b->group * p->oh * b->pitch, columns = p->kw ? 0 : p->ow;
     b->divisors = scratch;
     b->windows = b->divisors + b->vectors;
-    b->sum = b->windows + p->oh * b->pitch;
+    b->sum = b->windows + windows;
     b->split = b->sum + b->pitch;
     b->row = b->split + b->sw * b->phase;
-    b->index = (inat *)(b->row + round_up(p->w, VL) + (b->sw + 1) * VL); /* whole vectors are written */
-    return (real *)b->index - scratch + (index ? p->oh * b->pitch : 0);
+    b->index = (inat *)(b->row + round_up(p->w, VL));
+    b->start = b->index + (index ? windows : 0);
+    b->count = b->start + columns;
+    b->out = (real *)(b->count + columns);
+    return b->out - scratch + FN(outlet_size)(p, p->w);
 }
 
 /* The windows over pixel q*sw + f: first + q, …, first + q + count - 1. */
@@ -142,21 +152,28 @@ FNN_INLINE int FN(pool_is_sparse)(const fnn_pool *p)
 FNN_INLINE void FN(select_planes)(const ptrdiff_t sw, const fnn_pool *p, ptrdiff_t planes, const real *dy,
                                   const inat *iy, real *dx, const FN(spread_rows) *b)
 {
-    for (ptrdiff_t i = 0; i < p->oh * b->pitch; i++)
-        b->index[i] = -1;
-    for (ptrdiff_t i = 0; i < planes; i++) {
-        for (ptrdiff_t u = 0; u < p->oh; u++, dy += p->ow, iy += p->ow)
+    const ptrdiff_t all = b->group * p->oh * b->pitch;
+    for (ptrdiff_t i = 0; i < all; i++)
+        b->windows[i] = 0, b->index[i] = -1;
+    FN(pool_outlet) out = {dx, b->out, 0, FN(outlet_size)(p, p->w)};
+    for (ptrdiff_t i = 0; i < planes; i += b->group) {
+        const ptrdiff_t group = planes - i < b->group ? planes - i : b->group;
+        for (ptrdiff_t u = 0; u < group * p->oh; u++, dy += p->ow, iy += p->ow)
             for (ptrdiff_t v = 0; v < p->ow; v += VL) {
                 const ptrdiff_t to = u * b->pitch + b->lead + v, n = p->ow - v;
                 vstore_upto(b->windows + to, vload_upto(dy + v, n), n);
                 vstore_upto((real *)b->index + to, vload_upto((const real *)iy + v, n), n);
             }
-        ptrdiff_t lo = 0, hi = 0;
-        for (ptrdiff_t r = 0; r < p->h; r++, dx += p->w) {
-            FN(spread_range)(p, r, &lo, &hi);
-            FN(spread_row)(1, sw, p, b, b->windows + lo * b->pitch, hi - lo, r * p->w, dx);
+        for (ptrdiff_t k = 0; k < group; k++) {
+            const real *windows = b->windows + k * p->oh * b->pitch;
+            ptrdiff_t lo = 0, hi = 0;
+            for (ptrdiff_t r = 0; r < p->h; r++) {
+                FN(spread_range)(p, r, &lo, &hi);
+                FN(spread_row)(1, sw, p, b, windows + lo * b->pitch, hi - lo, r * p->w, FN(outlet_row)(&out, p->w));
+            }
         }
     }
+    FN(outlet_end)(&out);
 }
 
 static void FN(index_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch)
@@ -167,8 +184,6 @@ static void FN(index_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const f
     }
     FN(spread_rows) b;
     FN(spread_layout)(1, p, scratch, &b);
-    for (ptrdiff_t i = 0; i < p->oh * b.pitch; i++)
-        b.windows[i] = 0;
     if (p->sw == 2)
         FN(select_planes)(2, p, planes, a->src, a->index, a->dst, &b);
     else
@@ -215,33 +230,41 @@ FNN_INLINE void FN(pool_put)(const int op, const fnn_pool *p, ptrdiff_t n, const
 }
 
 /* One window that is the plane. */
-FNN_INLINE void FN(avg_whole_backward)(const int op, const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a)
+FNN_INLINE void FN(avg_whole_backward)(const int op, const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a,
+                                       real *scratch)
 {
     const ptrdiff_t n = p->w;
     const real *dy = a->src, *x = a->x, *y = a->y;
-    real *dx = a->dst;
     const vec count = vset1((real)(p->divisor ? p->divisor : n));
+    FN(pool_outlet) out = {a->dst, scratch, 0, FN(outlet_size)(p, 0)};
+    const ptrdiff_t piece = out.size ? out.size : n;
     for (ptrdiff_t i = 0; i < planes; i += VL) {
         const ptrdiff_t group = planes - i < VL ? planes - i : VL;
+        const vec kept = op == POOL_AVG ? (vec){0} : vload_upto(y + i, group);
         real shares[VL];
-        vstore(shares, FN(pool_share)(op, p, vload_upto(dy + i, group), op == POOL_AVG ? (vec){0} : vload_upto(y + i, group), count));
-        for (ptrdiff_t k = 0; k < group; k++, dx += n, x += op == POOL_AVG ? 0 : n) {
-            const vec share = vset1(shares[k]);
-            for (ptrdiff_t c = 0; c < n; c += VL)
-                vstore_upto(dx + c, op > POOL_SUM ? share * FN(pool_slope)(op, p, vload_upto(x + c, n - c)) : share,
-                            n - c);
-        }
+        vstore(shares, FN(pool_share)(op, p, vload_upto(dy + i, group), kept, count));
+        for (ptrdiff_t k = 0; k < group; k++)
+            for (ptrdiff_t c = 0; c < n; c += piece) {
+                const ptrdiff_t m = n - c < piece ? n - c : piece;
+                real *dx = FN(outlet_row)(&out, m);
+                for (ptrdiff_t j = 0; j < m; j += VL) {
+                    vec share = vset1(shares[k]);
+                    if (op > POOL_SUM)
+                        share *= FN(pool_slope)(op, p, vload_upto(x + (i + k) * n + c + j, m - j));
+                    vstore_upto(dx + j, share, m - j);
+                }
+            }
     }
+    FN(outlet_end)(&out);
 }
 
-/* b->row = the gradients of a row of pixels under the rows of windows [lo, hi) */
-FNN_INLINE void FN(avg_backward_row)(const fnn_pool *p, const FN(spread_rows) *b, ptrdiff_t lo, ptrdiff_t hi)
+/* b->row = the gradients of a row of pixels under `rows` rows of windows */
+FNN_INLINE void FN(avg_backward_row)(const fnn_pool *p, const FN(spread_rows) *b, const real *windows, ptrdiff_t rows)
 {
-    const real *windows = b->windows + lo * b->pitch;
-    if (hi - lo != 1) {
+    if (rows != 1) {
         for (ptrdiff_t v = 0; v < b->pitch; v += VL) {
             vec acc = {0};
-            for (ptrdiff_t u = 0; u < hi - lo; u++)
+            for (ptrdiff_t u = 0; u < rows; u++)
                 acc += vload(windows + u * b->pitch + v);
             vstore(b->sum + v, acc);
         }
@@ -254,7 +277,7 @@ FNN_INLINE void FN(avg_backward_row)(const fnn_pool *p, const FN(spread_rows) *b
         for (ptrdiff_t c = 0; c < p->w; c++)
             b->row[c] = 0;
         for (ptrdiff_t v = 0; v < p->ow; v++)
-            for (ptrdiff_t c = pool_start(v, p->w, p->ow, 0, 0, 0); c < pool_end(v, p->w, p->ow, 0, 0, 0); c++)
+            for (ptrdiff_t c = b->start[v]; c < b->start[v] + b->count[v]; c++)
                 b->row[c] += windows[v];
     } else if (b->sw == 1) {
         FN(spread_row)(0, 1, p, b, windows, 1, 0, b->row);
@@ -270,39 +293,47 @@ FNN_INLINE void FN(avg_planes_backward)(const int op, const fnn_pool *p, ptrdiff
                                         real *scratch)
 {
     if (pool_is_whole(p)) {
-        FN(avg_whole_backward)(op, p, planes, a);
+        FN(avg_whole_backward)(op, p, planes, a, scratch);
         return;
     }
     const real *dy = a->src, *x = a->x, *y = a->y;
-    real *dx = a->dst;
     FN(spread_rows) b;
-    const ptrdiff_t size = FN(spread_layout)(0, p, scratch, &b);
-    for (ptrdiff_t i = 0; i < size; i++)
-        scratch[i] = 0;
+    FN(spread_layout)(0, p, scratch, &b);
+    for (real *zero = scratch; zero < b.out; zero++)
+        *zero = 0;
     FN(pool_divisors)(p, b.vectors, b.divisors);
-    for (ptrdiff_t i = 0; i < planes; i++) {
-        for (ptrdiff_t u = 0; u < p->oh; u++, dy += p->ow) {
-            const vec rows = vset1((real)FN(pool_rows_divisor)(p, u));
-            real *windows = b.windows + u * b.pitch + b.lead;
-            for (ptrdiff_t v = 0; v < p->ow; v += VL) {
-                const ptrdiff_t n = p->ow - v;
-                const vec kept = op == POOL_AVG ? (vec){0} : vload_upto(y + v, n);
-                vstore_upto(windows + v, FN(pool_share)(op, p, vload_upto(dy + v, n), kept, rows * vload(b.divisors + v)), n);
+    if (!p->kw)
+        FN(pool_columns)(p, b.start, b.count);
+    FN(pool_outlet) out = {a->dst, b.out, 0, FN(outlet_size)(p, p->w)};
+    for (ptrdiff_t i = 0; i < planes; i += b.group) {
+        const ptrdiff_t group = planes - i < b.group ? planes - i : b.group;
+        real *windows = b.windows + b.lead;
+        for (ptrdiff_t k = 0; k < group; k++)
+            for (ptrdiff_t u = 0; u < p->oh; u++, dy += p->ow, windows += b.pitch) {
+                const vec rows = vset1((real)FN(pool_rows_divisor)(p, u));
+                for (ptrdiff_t v = 0; v < p->ow; v += VL) {
+                    const ptrdiff_t n = p->ow - v;
+                    const vec kept = op == POOL_AVG ? (vec){0} : vload_upto(y + v, n);
+                    const vec count = rows * vload(b.divisors + v);
+                    vstore_upto(windows + v, FN(pool_share)(op, p, vload_upto(dy + v, n), kept, count), n);
+                }
+                if (op != POOL_AVG)
+                    y += p->ow;
             }
-            if (op != POOL_AVG)
-                y += p->ow;
-        }
-        ptrdiff_t lo = 0, hi = 0;
-        for (ptrdiff_t r = 0; r < p->h; r++, dx += p->w) {
-            const ptrdiff_t old_lo = lo, old_hi = hi;
-            FN(spread_range)(p, r, &lo, &hi);
-            if (r == 0 || lo != old_lo || hi != old_hi)
-                FN(avg_backward_row)(p, &b, lo, hi);
-            FN(pool_put)(op, p, p->w, b.row, x, dx);
-            if (op != POOL_AVG)
-                x += p->w;
+        for (ptrdiff_t k = 0; k < group; k++) {
+            ptrdiff_t lo = 0, hi = 0;
+            for (ptrdiff_t r = 0; r < p->h; r++) {
+                const ptrdiff_t old_lo = lo, old_hi = hi;
+                FN(spread_range)(p, r, &lo, &hi);
+                if (r == 0 || lo != old_lo || hi != old_hi)
+                    FN(avg_backward_row)(p, &b, b.windows + (k * p->oh + lo) * b.pitch, hi - lo);
+                FN(pool_put)(op, p, p->w, b.row, x, FN(outlet_row)(&out, p->w));
+                if (op != POOL_AVG)
+                    x += p->w;
+            }
         }
     }
+    FN(outlet_end)(&out);
 }
 
 static void FN(avg_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch)
@@ -323,7 +354,7 @@ static void FN(lp_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const fnn_
 static ptrdiff_t FN(avg_pool_backward_scratch)(const fnn_pool *p)
 {
     FN(spread_rows) b;
-    return pool_is_whole(p) ? 0 : FN(spread_layout)(0, p, 0, &b) * (ptrdiff_t)sizeof(real);
+    return (pool_is_whole(p) ? FN(outlet_size)(p, 0) : FN(spread_layout)(0, p, 0, &b)) * (ptrdiff_t)sizeof(real);
 }
 
 /* ---- un-pooling ---- */

@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.kernels.runtime cimport (
-    Scratch, fnn_pool, fnn_pool_arrays, fnn_pool_function, scratch, table_of, threads_for
+    Scratch, fnn_pool, fnn_pool_arrays, fnn_pool_function, past_caches, scratch, table_of, threads_for
 )
 
 cnp.import_array()
@@ -31,6 +31,7 @@ cdef fnn_pool windows(cnp.ndarray x, cnp.ndarray y, tuple geometry, Py_ssize_t d
             p.kh == 1 and p.kw == 1 and p.sh == 1 and p.sw == 1):
         p.h, p.oh, p.kh, p.w, p.ow, p.kw = 1, 1, 1, p.h * p.w, p.oh * p.ow, p.kh * p.kw
     p.divisor, p.include_pad, p.norm = divisor, include_pad, norm
+    p.past = past_caches(<double>cnp.PyArray_NBYTES(x) + cnp.PyArray_NBYTES(y))
     return p
 
 
@@ -39,7 +40,7 @@ cdef tuple PIXELS = (1, 1, 2, 2, 0, 0, 1, 1)  # of windows that indices stand in
 
 cdef inline void run_share(fnn_pool_function *f, const fnn_pool *p, const fnn_pool_arrays *all, Py_ssize_t lo,
                            Py_ssize_t hi, Py_ssize_t src_plane, Py_ssize_t dst_plane, Py_ssize_t index_plane,
-                           void *scratch) noexcept nogil:
+                           void *memory) noexcept nogil:
     """f on planes lo <= i < hi of all; planes in bytes."""
     cdef fnn_pool_arrays a
     a.src = <const char *>all.src + lo * src_plane
@@ -49,7 +50,7 @@ cdef inline void run_share(fnn_pool_function *f, const fnn_pool *p, const fnn_po
     if all.y != NULL:
         a.x = <const char *>all.x + lo * dst_plane
         a.y = <const char *>all.y + lo * src_plane
-    f(p, hi - lo, &a, scratch)
+    f(p, hi - lo, &a, memory)
 
 
 cdef void run(fnn_pool_function *f, const fnn_pool *p, cnp.ndarray src, cnp.ndarray dst, cnp.ndarray index,

@@ -109,6 +109,7 @@ cdef extern from "ukernels.h" nogil:
         Py_ssize_t divisor
         Py_ssize_t include_pad
         double norm
+        int past
 
     ctypedef struct fnn_pool_arrays:
         const void *src
