@@ -133,25 +133,36 @@ typedef struct {
     void (*gradient)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q, int past);
 } fnn_function;
 
-/* ---- pool.c ---- */
-/* Windows of kh x kw pixels on planes of h x w, giving planes of oh x ow. The last two are for averages. */
+/* ---- pool.c, subsample.c, pool_backward.c ---- */
+/* Windows of kh x kw pixels on planes of h x w, giving planes of oh x ow. A kernel of 0: adaptive windows share out the
+ * axis. divisor and include_pad are for averages, norm for norms. */
 typedef struct {
     ptrdiff_t h, w, oh, ow;
     ptrdiff_t kh, kw, sh, sw, ph, pw, dh, dw; /* kernel, stride, padding, dilation */
     ptrdiff_t divisor;                        /* of the sum, 0: the pixels in the window, */
     ptrdiff_t include_pad;                    /* those of the padding too */
+    double norm;
+    int past; /* results go past the caches */
 } fnn_pool;
 
-/* Works on `planes` planes. index: where in its plane each output was taken from, as integers of the width of an element;
- * NULL if not wanted. Its users: max and min write it, index_backward reads it. */
-typedef void fnn_pool_function(const fnn_pool *p, ptrdiff_t planes, const void *src, void *dst, void *index,
-                               void *scratch);
+/* Planes in a row. index: where in its plane each output was taken from or goes to, as integers of the width of an
+ * element, for un-pooling of 64 bits; NULL if not wanted. x and y: those of the forward pass, for the gradient of norms. */
+typedef struct {
+    const void *src;
+    void *dst, *index;
+    const void *x, *y;
+} fnn_pool_arrays;
+
+typedef void fnn_pool_function(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch);
 
 typedef struct {
-    ptrdiff_t (*scratch)(const fnn_pool *p), (*avg_backward_scratch)(const fnn_pool *p); /* bytes */
-    fnn_pool_function *max, *min, *avg;
-    fnn_pool_function *index_backward; /* dx = 0, then dx[index] += dy; no scratch */
-    fnn_pool_function *avg_backward;
+    /* bytes of scratch: of max, min, avg and lp; of index_backward; of avg_backward and lp_backward. Others need none. */
+    ptrdiff_t (*scratch)(const fnn_pool *p), (*index_backward_scratch)(const fnn_pool *p),
+        (*avg_backward_scratch)(const fnn_pool *p);
+    fnn_pool_function *max, *min, *avg, *lp;
+    fnn_pool_function *index_backward; /* dx = 0, then dx[index] += dy */
+    fnn_pool_function *avg_backward, *lp_backward;
+    fnn_pool_function *unpool, *unpool_backward; /* y = 0, then y[index] = x, the last one wins; dx = dy[index] */
     fnn_pool_function *subsample, *subsample_backward; /* windows of one pixel, which may start at a negative padding */
 } fnn_pool_ukernels;
 

@@ -198,7 +198,10 @@ def conv2d_desc(x_shape, w_shape, stride=1, padding=0, dilation=1, groups=1, op=
 
 @dataclass(frozen=True, slots=True)
 class Pool2dDesc:
-    """Windows of `kernel` pixels on images (n, c, h, w), giving images (n, c, oh, ow); pairs are (down, across)."""
+    """Windows of `kernel` pixels on images (n, c, h, w), giving images (n, c, oh, ow); pairs are (down, across).
+
+    A kernel of 0 is adaptive: windows of different sizes that share out the axis (`adaptive_pool2d_desc`).
+    """
 
     n: int
     c: int
@@ -227,7 +230,8 @@ class Pool2dDesc:
     @property
     def flops(self):
         """A comparison or an addition for every pixel of every window."""
-        return self.n * self.c * self.oh * self.ow * self.kernel[0] * self.kernel[1]
+        kh, kw = self.kernel[0] or -(-self.h // self.oh), self.kernel[1] or -(-self.w // self.ow)
+        return self.n * self.c * self.oh * self.ow * kh * kw
 
     def bytes(self, itemsize):
         """Input and output, each once over the memory bus."""

@@ -6,7 +6,12 @@ Functions of one element take any shape, float32 or float64.
 from fastnn import ops
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "argmax",
+    "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
@@ -34,10 +39,16 @@ __all__ = [
     "local_response_norm",
     "log",
     "log_softmax",
+    "lp_pool1d",
+    "lp_pool2d",
     "lstm",
     "lstm_step",
     "matmul",
+    "max_pool1d",
     "max_pool2d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "min_pool1d",
     "min_pool2d",
     "mse_loss",
     "nll_loss",
@@ -246,6 +257,66 @@ def avg_pool2d(
     return ops.avg_pool2d_forward(
         input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, keep=False
     )[0]
+
+
+def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Maximum of every window of input (N, C, L), or (maximum, index in the row); see ops.max_pool1d_forward."""
+    options = stride, padding, dilation, ceil_mode, return_indices
+    return ops.max_pool1d_forward(input, kernel_size, *options, keep=False)[0]
+
+
+def min_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """Minimum of every window of input (N, C, L), or (minimum, index in the row); see ops.min_pool1d_forward."""
+    options = stride, padding, dilation, ceil_mode, return_indices
+    return ops.min_pool1d_forward(input, kernel_size, *options, keep=False)[0]
+
+
+def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+    """Average of every window of input (N, C, L); see ops.avg_pool1d_forward."""
+    return ops.avg_pool1d_forward(input, kernel_size, stride, padding, ceil_mode, count_include_pad, keep=False)[0]
+
+
+def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """(Σ input^norm_type)^(1/norm_type) of every window of input (N, C, H, W); see ops.lp_pool2d_forward."""
+    return ops.lp_pool2d_forward(input, norm_type, kernel_size, stride, ceil_mode, keep=False)[0]
+
+
+def lp_pool1d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
+    """(Σ input^norm_type)^(1/norm_type) of every window of input (N, C, L); see ops.lp_pool2d_forward."""
+    return ops.lp_pool1d_forward(input, norm_type, kernel_size, stride, ceil_mode, keep=False)[0]
+
+
+def adaptive_avg_pool2d(input, output_size):
+    """Average of windows that share out input (N, C, H, W), all of it with output_size 1; see
+    ops.adaptive_max_pool2d_forward."""
+    return ops.adaptive_avg_pool2d_forward(input, output_size, keep=False)[0]
+
+
+def adaptive_avg_pool1d(input, output_size):
+    """Average of windows that share out input (N, C, L); see ops.adaptive_max_pool2d_forward."""
+    return ops.adaptive_avg_pool1d_forward(input, output_size, keep=False)[0]
+
+
+def adaptive_max_pool2d(input, output_size, return_indices=False):
+    """Maximum of windows that share out input (N, C, H, W), or (maximum, index in the plane); see
+    ops.adaptive_max_pool2d_forward."""
+    return ops.adaptive_max_pool2d_forward(input, output_size, return_indices, keep=False)[0]
+
+
+def adaptive_max_pool1d(input, output_size, return_indices=False):
+    """Maximum of windows that share out input (N, C, L), or (maximum, index in the row); see
+    ops.adaptive_max_pool2d_forward."""
+    return ops.adaptive_max_pool1d_forward(input, output_size, return_indices, keep=False)[0]
+
+
+def max_unpool2d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+    """Zeros, but input (N, C, H, W) at the indices that max_pool2d returned; see ops.max_unpool2d_forward."""
+    return ops.max_unpool2d_forward(input, indices, kernel_size, stride, padding, output_size, keep=False)[0]
+
+
+def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
+    """Zeros, but input (N, C, L) at the indices that max_pool1d returned; see ops.max_unpool1d_forward."""
+    return ops.max_unpool1d_forward(input, indices, kernel_size, stride, padding, output_size, keep=False)[0]
 
 
 def subsample2d(input, block, position="upper_left"):

@@ -32,6 +32,7 @@ OUR_OWN: dict[str, str] = {
     "im2col": "the textbook's name for torch's unfold",
     "col2im": "the textbook's name for torch's fold",
     "rot180": "the kernel rotation of convolution's backward pass, public because people come to learn it",
+    "min_pool1d": "pooling with the minimum",
     "min_pool2d": "pooling with the minimum",
     "subsample2d": "one pixel of every block",
     "lstm": "a recurrent network of several layers, a Module in torch (its function is torch._VF.lstm)",

@@ -11,6 +11,8 @@
 #include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"
+#include "subsample.c"
+#include "pool_backward.c"
 #include "moments.c" /* used by norm.c and row_norm.c */
 
 #include "norm.c"

@@ -17,6 +17,7 @@
 #undef FNN_LN2_LO
 #undef FNN_EXP_TERMS
 #undef FNN_LOG_TERMS
+#undef FNN_POW_TERMS
 #undef FNN_ERF_TERMS
 #undef FNN_ERFC_TERMS
 #undef FNN_ERFC_K
@@ -34,6 +35,7 @@
 #define FNN_LN2_LO 0x2.fefa39ef35793p-21f
 #define FNN_EXP_TERMS 0.5f, 0.1666657695f, 0.04166655456f, 0.008363186256f, 0.001392619259f
 #define FNN_LOG_TERMS 0.6666668505f, 0.3998877828f, 0.2958005304f
+#define FNN_POW_TERMS 0.6666666655f, 0.4000012184f, 0.2855082082f, 0.2333046722f
 #define FNN_ERF_TERMS \
     0.1283791658f, -0.3761262667f, 0.1128359472f, -0.02685421201f, 0.005189087423f, -0.0008016864287f, 7.875875063e-5f
 #define FNN_ERFC_TERMS \
@@ -58,6 +60,9 @@
 #define FNN_LOG_TERMS \
     0.66666666666666697, 0.39999999999899443, 0.28571428626003269, 0.22222211130259877, 0.18182889455674946, \
         0.15331710618210772, 0.14616585424888622
+#define FNN_POW_TERMS \
+    0.66666666666666667, 0.40000000000000877, 0.28571428570803612, 0.22222222391713917, 0.18181795640132906, \
+        0.15386239702814658, 0.13268773138656885, 0.13086626147840102
 #define FNN_ERF_TERMS \
     0.12837916709551257, -0.37612638903183540, 0.11283791670945006, -0.026866170643237770, 0.0052239776071164227, \
         -0.00085483259753896921, 0.00012055294904839708, -1.4924736907419660e-5, 1.6447424703317362e-6, \
@@ -204,20 +209,56 @@ FNN_INLINE vec vlog1p_rest(vec f)
     return -s * (f - ss * FNN_POLY(ss, FNN_LOG_TERMS));
 }
 
-/* Natural logarithm: x = 2^e (1 + f), f without rounding. */
-#define vlog FN(vlog)
-FNN_INLINE vec vlog(vec x)
+/* e and f with x = 2^e (1 + f), f without rounding, for positive x. */
+#define vlog_parts FN(vlog_parts)
+FNN_INLINE vec vlog_parts(vec x, vec *f)
 {
     const real smallest = FNN_BITS == 32 ? 0x1p-126 : 0x1p-1022, up = (real)(1ull << FNN_MANTISSA);
     const ivec subnormal = x < vset1(smallest), root = (ivec)vset1((real)0x1.6a09e667f3bcdp-1);
     const ivec bits = (ivec)vsel(subnormal, x * up, x) - root;
     /* e as a real, from the low bits of FNN_SHIFT + e; the bits of e are shifted down unsigned, and so biased. */
     const ivec biased = (ivec)((nvec)(bits + ((inat)FNN_BIAS << FNN_MANTISSA)) >> FNN_MANTISSA) - FNN_BIAS;
-    const vec e = ((vec)(biased + (ivec)vset1(FNN_SHIFT)) - FNN_SHIFT) - vsel(subnormal, vset1(FNN_MANTISSA), (vec){0});
-    const vec f = (vec)((bits & (((inat)1 << FNN_MANTISSA) - 1)) + root) - 1;
-    const vec y = e * vset1(FNN_LN2_HI) + (f + (vlog1p_rest(f) + e * vset1(FNN_LN2_LO)));
+    *f = (vec)((bits & (((inat)1 << FNN_MANTISSA) - 1)) + root) - 1;
+    return ((vec)(biased + (ivec)vset1(FNN_SHIFT)) - FNN_SHIFT) - vsel(subnormal, vset1(FNN_MANTISSA), (vec){0});
+}
+
+/* Natural logarithm. */
+#define vlog FN(vlog)
+FNN_INLINE vec vlog(vec x)
+{
+    vec f;
+    const vec e = vlog_parts(x, &f), y = e * vset1(FNN_LN2_HI) + (f + (vlog1p_rest(f) + e * vset1(FNN_LN2_LO)));
     const vec zero_or_less = vsel(x < vset1(0), vset1(NAN), vset1(-INFINITY));
     return vsel(x > vset1(0), vsel(x < vset1(INFINITY), y, x), vsel(x <= vset1(0), zero_or_less, x));
+}
+
+/* x^p for p != 0: e^(p log |x|), the logarithm as a sum of two numbers so that a large exponent magnifies no error, with
+ * the sign of x for odd p; NaN for negative x, if p is no integer. log(1 + f) = 2s + s^3 (2/3 + …) for s = f / (2 + f),
+ * of which the remainder of the division is a part. */
+#define vpow FN(vpow)
+FNN_INLINE vec vpow(vec x, double p)
+{
+    const vec a = vabs(x), power = vset1((real)p);
+    vec f, rest, shifted;
+    const vec e = vlog_parts(a, &f), d = 2 + f, s = f / d, sd = vproduct(s, d, &rest), ss = s * s;
+    const vec s_rest = ((f - sd) - rest - s * (f - (d - 2))) / d;
+    const vec first = e * vset1(FNN_LN2_HI), sum = first + 2 * s;
+    const vec others =
+        (2 * s - (sum - first)) + (2 * s_rest + (s * ss * FNN_POLY(ss, FNN_POW_TERMS) + e * vset1(FNN_LN2_LO)));
+    const vec log = sum + others, log_rest = others - (log - sum);
+    const vec exponent = vproduct(power, log, &rest);
+    rest += power * log_rest + vset1((real)(p - (real)p)) * log;
+    const ivec zero = exponent < vset1(FNN_EXP_LO);
+    const vec m = 1 + vexpm1_parts(vsel(zero, (vec){0}, vmin(vset1(FNN_EXP_HI), exponent)), &shifted);
+    vec y = vsel(zero, (vec){0}, vscale(m + m * rest, shifted));
+    y = vsel(a == (vec){0}, vset1(p > 0 ? 0 : INFINITY), y);
+    y = vsel(a == vset1(INFINITY), vset1(p > 0 ? INFINITY : 0), y);
+    const double half = p / 2;
+    if (p != floor(p))
+        y = vsel(x < vset1(0), vset1(NAN), y);
+    else if (half != floor(half)) /* odd */
+        y = vcopysign(y, x);
+    return vsel(x == x, y, x);
 }
 
 /* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|) */

@@ -47,7 +47,9 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vsel FN(vsel)
 #define vmax FN(vmax)
 #define vmin FN(vmin)
+#define vsqrt FN(vsqrt)
 #define vquotient FN(vquotient)
+#define vproduct FN(vproduct)
 #define vsquare FN(vsquare)
 #define vall FN(vall)
 #define vall_less FN(vall_less)
@@ -238,27 +240,35 @@ FNN_INLINE vec vload_more(vec v, lanes m, const real *p)
 #endif
 }
 
-/* Lane-wise a > b ? a : b and a < b ? a : b, so b if either is NaN. (Compilers do not find these instructions.) */
+/* Lane-wise a > b ? a : b and a < b ? a : b, so b if either is NaN; square roots. (Compilers do not find these
+ * instructions.) */
 #if FNN_BITS == 32 && defined(FNN_BUILD_AVX512)
-#define FNN_MINMAX(f) _mm512_##f##_ps
+#define FNN_INTRINSIC(f) _mm512_##f##_ps
 #elif FNN_BITS == 32 && defined(FNN_BUILD_AVX2)
-#define FNN_MINMAX(f) _mm256_##f##_ps
+#define FNN_INTRINSIC(f) _mm256_##f##_ps
 #elif FNN_BITS == 32 && defined(__x86_64__)
-#define FNN_MINMAX(f) _mm_##f##_ps
+#define FNN_INTRINSIC(f) _mm_##f##_ps
 #elif defined(FNN_BUILD_AVX512)
-#define FNN_MINMAX(f) _mm512_##f##_pd
+#define FNN_INTRINSIC(f) _mm512_##f##_pd
 #elif defined(FNN_BUILD_AVX2)
-#define FNN_MINMAX(f) _mm256_##f##_pd
+#define FNN_INTRINSIC(f) _mm256_##f##_pd
 #elif defined(__x86_64__)
-#define FNN_MINMAX(f) _mm_##f##_pd
+#define FNN_INTRINSIC(f) _mm_##f##_pd
 #endif
-#ifdef FNN_MINMAX
-FNN_INLINE vec vmax(vec a, vec b) { return (vec)FNN_MINMAX(max)(a, b); }
-FNN_INLINE vec vmin(vec a, vec b) { return (vec)FNN_MINMAX(min)(a, b); }
-#undef FNN_MINMAX
+#ifdef FNN_INTRINSIC
+FNN_INLINE vec vmax(vec a, vec b) { return (vec)FNN_INTRINSIC(max)(a, b); }
+FNN_INLINE vec vmin(vec a, vec b) { return (vec)FNN_INTRINSIC(min)(a, b); }
+FNN_INLINE vec vsqrt(vec a) { return (vec)FNN_INTRINSIC(sqrt)(a); }
+#undef FNN_INTRINSIC
 #else
 FNN_INLINE vec vmax(vec a, vec b) { return vsel(a > b, a, b); }
 FNN_INLINE vec vmin(vec a, vec b) { return vsel(a < b, a, b); }
+FNN_INLINE vec vsqrt(vec a)
+{
+    for (ptrdiff_t i = 0; i < VL; i++)
+        a[i] = REAL_(sqrt)(a[i]);
+    return a;
+}
 #endif
 
 /* a / b for finite a and normal b, 1/b normal, within 1 ulp, and 1 for a = b: where division is slow, by an approximate
@@ -278,25 +288,27 @@ FNN_INLINE vec vquotient(vec a, vec b)
 #endif
 }
 
-/* a^2 rounded, and what that leaves out: exact by a fused multiply-add, else nearly so by the square of the upper half of
- * a's bits. */
-FNN_INLINE vec vsquare(vec a, vec *rest)
+/* a b rounded, and what that leaves out: exact by a fused multiply-add, else nearly so by the halves of their bits. */
+FNN_INLINE vec vproduct(vec a, vec b, vec *rest)
 {
-    const vec square = a * a;
+    const vec product = a * b;
 #if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
-    *rest = (vec)_mm512_fmsub_ps((__m512)a, (__m512)a, (__m512)square);
+    *rest = (vec)_mm512_fmsub_ps((__m512)a, (__m512)b, (__m512)product);
 #elif defined(FNN_BUILD_AVX512)
-    *rest = (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)a, (__m512d)square);
+    *rest = (vec)_mm512_fmsub_pd((__m512d)a, (__m512d)b, (__m512d)product);
 #elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
-    *rest = (vec)_mm256_fmsub_ps((__m256)a, (__m256)a, (__m256)square);
+    *rest = (vec)_mm256_fmsub_ps((__m256)a, (__m256)b, (__m256)product);
 #elif defined(FNN_BUILD_AVX2)
-    *rest = (vec)_mm256_fmsub_pd((__m256d)a, (__m256d)a, (__m256d)square);
+    *rest = (vec)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)product);
 #else
-    const vec upper = (vec)((ivec)a & -((inat)1 << (FNN_BITS == 32 ? 12 : 27)));
-    *rest = (upper * upper - square) + (a - upper) * (a + upper);
+    const ivec upper = (ivec){0} - ((inat)1 << (FNN_BITS == 32 ? 12 : 27));
+    const vec ah = (vec)((ivec)a & upper), al = a - ah, bh = (vec)((ivec)b & upper), bl = b - bh;
+    *rest = ((ah * bh - product) + (ah * bl + al * bh)) + al * bl;
 #endif
-    return square;
+    return product;
 }
+
+FNN_INLINE vec vsquare(vec a, vec *rest) { return vproduct(a, a, rest); }
 
 /* Do all lanes of a comparison hold? 0, which no result may depend on, where asking is not cheap. */
 FNN_INLINE int vall(ivec m)

@@ -102,24 +102,38 @@ cdef extern from "ukernels.h" nogil:
         void (*gradient)(Py_ssize_t n, const void *dy, const void *kept, void *dx, double p, double q,
                          int past) noexcept nogil
 
-    # ---- pool.c ----
+    # ---- pool.c, subsample.c, pool_backward.c ----
     ctypedef struct fnn_pool:
         Py_ssize_t h, w, oh, ow
         Py_ssize_t kh, kw, sh, sw, ph, pw, dh, dw
         Py_ssize_t divisor
         Py_ssize_t include_pad
+        double norm
+        int past
 
-    ctypedef void fnn_pool_function(const fnn_pool *p, Py_ssize_t planes, const void *src, void *dst, void *index,
+    ctypedef struct fnn_pool_arrays:
+        const void *src
+        void *dst
+        void *index
+        const void *x
+        const void *y
+
+    ctypedef void fnn_pool_function(const fnn_pool *p, Py_ssize_t planes, const fnn_pool_arrays *a,
                                     void *scratch) noexcept nogil
 
     ctypedef struct fnn_pool_ukernels:
         Py_ssize_t (*scratch)(const fnn_pool *p) noexcept nogil
+        Py_ssize_t (*index_backward_scratch)(const fnn_pool *p) noexcept nogil
         Py_ssize_t (*avg_backward_scratch)(const fnn_pool *p) noexcept nogil
         fnn_pool_function *max
         fnn_pool_function *min
         fnn_pool_function *avg
+        fnn_pool_function *lp
         fnn_pool_function *index_backward
         fnn_pool_function *avg_backward
+        fnn_pool_function *lp_backward
+        fnn_pool_function *unpool
+        fnn_pool_function *unpool_backward
         fnn_pool_function *subsample
         fnn_pool_function *subsample_backward
 

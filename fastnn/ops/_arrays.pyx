@@ -154,16 +154,21 @@ def empty_like(cnp.ndarray x):
     return fresh(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
 
 
-def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long long ignore):
-    """The integer argument `name` of `op` as a C-contiguous int64 array of values in [0, limit), or `ignore`."""
+def integer_array(object x, str op, str name, tuple shape):
+    """The integer argument `name` of `op` as a C-contiguous int64 array of that shape."""
     if not cnp.PyArray_Check(x) or not cnp.PyArray_ISINTEGER(<cnp.ndarray>x):
         came = f"an array of {(<object>x).dtype}" if cnp.PyArray_Check(x) else type(x).__name__
         raise TypeError(f"{op}: {name} must be a NumPy array of integers, got {came}")
     if (<object>x).shape != shape:
         raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected {shape}")
-    cdef cnp.ndarray a = x
-    if cnp.PyArray_TYPE(a) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(a):
-        a = np.require(x, np.int64, "CA")
+    if cnp.PyArray_TYPE(<cnp.ndarray>x) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
+        return np.require(x, np.int64, "CA")
+    return x
+
+
+def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long long ignore):
+    """The same with values in [0, limit), or `ignore`."""
+    cdef cnp.ndarray a = integer_array(x, op, name, shape)
     cdef const cnp.int64_t *p = <const cnp.int64_t *>cnp.PyArray_DATA(a)
     cdef Py_ssize_t i
     for i in range(cnp.PyArray_SIZE(a)):
