@@ -3,6 +3,8 @@
 
 #include "math.c" /* vector exp, tanh, sigmoid: used by the families below */
 
+#include "writer.c" /* results row by row past the caches: used by upsample.c and move.c */
+
 #include "runs.c" /* vectors joined from pieces: used by gemm.c and winograd.c */
 
 #include "gemm.c"
@@ -11,6 +13,8 @@
 #include "winograd.c"
 #include "elementwise.c"
 #include "pool.c"
+#include "upsample.c"
+#include "move.c"
 #include "norm.c"
 #include "softmax.c"
 #include "loss.c"
