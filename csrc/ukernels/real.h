@@ -364,6 +364,19 @@ FNN_INLINE vec vpermute(vec v, ivec lane)
     return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)halves);
 #endif
 }
+
+/* The same of the 2*VL elements (a, b). */
+#define vpermute2 FN(vpermute2)
+FNN_INLINE vec vpermute2(vec a, vec b, ivec lane)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)lane, (__m512)b);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_permutex2var_pd((__m512d)a, (__m512i)lane, (__m512d)b);
+#else
+    return vsel(lane < (inat)VL, vpermute(a, lane), vpermute(b, lane - (inat)VL));
+#endif
+}
 #else
 #undef FNN_PERMUTES
 #define FNN_PERMUTES 0

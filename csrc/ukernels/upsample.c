@@ -10,6 +10,8 @@
 
 #ifndef FNN_UPSAMPLE_H /* what both element types share */
 #define FNN_UPSAMPLE_H
+enum { FNN_AHEAD = 4096 }; /* bytes that gradients are prefetched ahead */
+
 /* Of result o on an axis: the pixel that it takes, or the first of two. weight: of the second, which is the next one, or
  * the same at the end. */
 FNN_INLINE ptrdiff_t source_of(int mode, const fnn_axis *a, ptrdiff_t o, double *weight)
@@ -46,9 +48,11 @@ typedef struct {
     ptrdiff_t *base;
     inat *lane;
     real *left, *right;
-    int permutes; /* all windows fit a vector */
-    /* backward across: of tap t of a pixel, the column of the gradient, that of a zero if there is none, and its weight */
-    ptrdiff_t taps, vectors; /* taps 0: there are no tables, it is twice as many results as pixels */
+    int window; /* vectors that all windows fit: 1, 2, or 0 for more */
+    /* backward across: of tap t of a pixel, the column of the gradient, that of a zero if there is none, and its weight.
+     * taps 0: nothing, there are twice as many results as pixels; fewer results: the pixel of each column, and the
+     * weight of the next one */
+    ptrdiff_t taps, vectors;
     inat *column;
     real *weight;
 } FN(resample_tables);
@@ -87,8 +91,8 @@ FNN_INLINE ptrdiff_t FN(resample_layout)(const fnn_resample *g, int backward, ch
         t->lane = (inat *)(t->right + vectors);
         return (char *)(t->lane + vectors) - memory;
     }
-    t->vectors = FN(resample_round)(g->x.n);
-    t->taps = is_double(&g->x) ? 0 : FN(resample_taps)(g->mode, &g->x);
+    t->vectors = g->x.out < g->x.n ? g->x.out : FN(resample_round)(g->x.n);
+    t->taps = is_double(&g->x) ? 0 : g->x.out < g->x.n ? 1 : FN(resample_taps)(g->mode, &g->x);
     t->weight = t->down + g->y.out;
     t->column = (inat *)(t->weight + t->taps * t->vectors);
     return (char *)(t->column + t->taps * t->vectors) - memory;
@@ -100,35 +104,45 @@ static ptrdiff_t FN(resample_bytes)(const fnn_resample *g, int backward)
     return FN(resample_layout)(g, backward, 0, &t) + (ptrdiff_t)sizeof t;
 }
 
-/* A row of one thread: VL elements in front of it, and as many behind what it holds, may be read. */
+/* Of a row of one thread, the vectors it holds, between one and four whose elements may be read. */
+FNN_INLINE ptrdiff_t FN(resample_span)(ptrdiff_t n) { return FN(resample_round)(n) + 5 * VL; }
+
 static ptrdiff_t FN(resample_row_bytes)(const fnn_resample *g, int backward)
 {
-    const ptrdiff_t n = backward ? g->x.out : g->x.n;
-    return (FN(resample_round)(n) + 5 * VL) * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t n = FN(resample_span)(g->x.n), out = FN(resample_span)(g->x.out);
+    return (!backward ? n : g->x.out < g->x.n ? out + n : out) * (ptrdiff_t)sizeof(real);
 }
 
 FNN_INLINE void FN(resample_across)(const fnn_resample *g, FN(resample_tables) *t)
 {
     const ptrdiff_t ow = g->x.out;
     double weight = 0;
-    t->permutes = FNN_PERMUTES;
+    ptrdiff_t widest = 0;
     for (ptrdiff_t v = 0, i = 0; v < FN(resample_round)(ow); v++) {
         if (v < ow)
             i = source_of(g->mode, &g->x, v, &weight);
         if (v % VL == 0)
             t->base[v / VL] = i;
         const ptrdiff_t lane = i - t->base[v / VL];
-        t->permutes &= lane < VL;
+        widest = lane > widest ? lane : widest;
         t->lane[v] = (inat)lane;
         t->right[v] = (real)weight;
         t->left[v] = g->mode == FNN_ZEROS && v % (ow / g->x.n) ? 0 : (real)(1 - weight);
     }
+    t->window = !FNN_PERMUTES || widest >= 2 * VL ? 0 : widest < VL ? 1 : 2;
 }
 
 FNN_INLINE void FN(resample_back_across)(const fnn_resample *g, FN(resample_tables) *t)
 {
     const ptrdiff_t w = g->x.n, all = t->taps * t->vectors;
     double weight;
+    if (g->x.out < w) {
+        for (ptrdiff_t o = 0; o < g->x.out; o++) {
+            t->column[o] = (inat)source_of(g->mode, &g->x, o, &weight);
+            t->weight[o] = t->column[o] + 1 < w ? (real)weight : 0;
+        }
+        return;
+    }
     for (ptrdiff_t k = 0; k < all; k++)
         t->column[k] = (inat)g->x.out, t->weight[k] = 0;
     ptrdiff_t used[2] = {0, 0}; /* taps of the pixel, and of the next one */
@@ -168,19 +182,21 @@ static void FN(resample_prepare)(const fnn_resample *g, int backward, void *memo
         FN(resample_back_across)(g, t);
 }
 
-/* The pixels at lanes `lane` of p; behind `limit` of them nothing is read. */
-FNN_INLINE vec FN(resample_pick)(const int permutes, const real *p, ptrdiff_t limit, ivec lane)
+/* The pixels at lanes `lane` of p, in a window of so many vectors; behind `limit` of them nothing is read. */
+FNN_INLINE vec FN(resample_pick)(const int window, const real *p, ptrdiff_t limit, ivec lane)
 {
 #if FNN_PERMUTES
-    if (permutes)
+    if (window == 1)
         return vpermute(vload_upto(p, limit), lane);
+    if (window == 2)
+        return vpermute2(vload_upto(p, limit), limit > VL ? vload_upto(p + VL, limit - VL) : (vec){0}, lane);
 #endif
-    (void)permutes, (void)limit;
+    (void)window, (void)limit;
     return vgather(p, lane);
 }
 
 /* A row of results, each one pixel of the row x; zeros: those of weight 0 are zero. */
-FNN_INLINE void FN(resample_row)(const int permutes, const int zeros, const fnn_resample *g,
+FNN_INLINE void FN(resample_row)(const int window, const int zeros, const fnn_resample *g,
                                  const FN(resample_tables) *t, const real *x, FN(writer) *o)
 {
     const ptrdiff_t w = g->x.n, ow = g->x.out;
@@ -189,7 +205,7 @@ FNN_INLINE void FN(resample_row)(const int permutes, const int zeros, const fnn_
         real *y = FN(writer_claim)(o, n);
         for (ptrdiff_t v = 0; v < n; v += VL) {
             const ptrdiff_t base = t->base[(c + v) / VL];
-            vec pixels = FN(resample_pick)(permutes, x + base, w - base, (ivec)vload((const real *)t->lane + c + v));
+            vec pixels = FN(resample_pick)(window, x + base, w - base, (ivec)vload((const real *)t->lane + c + v));
             if (zeros)
                 pixels = vsel(vload(t->left + c + v) > vset1(0), pixels, (vec){0});
             vstore_upto(y + v, pixels, n - v);
@@ -198,7 +214,7 @@ FNN_INLINE void FN(resample_row)(const int permutes, const int zeros, const fnn_
 }
 
 /* A row of results between the pixels of t and the next ones, t[w] = t[w - 1]. */
-FNN_INLINE void FN(resample_lerp)(const int permutes, const fnn_resample *g, const FN(resample_tables) *t,
+FNN_INLINE void FN(resample_lerp)(const int window, const fnn_resample *g, const FN(resample_tables) *t,
                                   const real *row, FN(writer) *o)
 {
     const ptrdiff_t ow = g->x.out;
@@ -208,7 +224,8 @@ FNN_INLINE void FN(resample_lerp)(const int permutes, const fnn_resample *g, con
         for (ptrdiff_t v = 0; v < n; v += VL) {
             const real *p = row + t->base[(c + v) / VL];
             const ivec lane = (ivec)vload((const real *)t->lane + c + v);
-            const vec a = FN(resample_pick)(permutes, p, VL, lane), b = FN(resample_pick)(permutes, p + 1, VL, lane);
+            const vec a = FN(resample_pick)(window, p, 2 * VL, lane);
+            const vec b = FN(resample_pick)(window, p + 1, 2 * VL, lane);
             vstore_upto(y + v, vload(t->left + c + v) * a + vload(t->right + c + v) * b, n - v);
         }
     }
@@ -258,13 +275,15 @@ static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t fi
         if (g->mode == FNN_ZEROS) {
             if (u % (oh / h))
                 FN(writer_fill)(&o, 0, ow);
-            else if (t->permutes)
+            else if (t->window == 1)
                 FN(resample_row)(1, 1, g, t, x, &o);
             else
                 FN(resample_row)(0, 1, g, t, x, &o);
         } else if (g->mode == FNN_NEAREST) {
-            if (t->permutes)
+            if (t->window == 1)
                 FN(resample_row)(1, 0, g, t, x, &o);
+            else if (t->window == 2)
+                FN(resample_row)(2, 0, g, t, x, &o);
             else
                 FN(resample_row)(0, 0, g, t, x, &o);
         } else {
@@ -281,8 +300,10 @@ static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t fi
                 FN(writer_copy)(&o, row, w);
             else if (is_double(&g->x))
                 FN(resample_lerp_double)(g, row, &o);
-            else if (t->permutes)
+            else if (t->window == 1)
                 FN(resample_lerp)(1, g, t, row, &o);
+            else if (t->window == 2)
+                FN(resample_lerp)(2, g, t, row, &o);
             else
                 FN(resample_lerp)(0, g, t, row, &o);
         }
@@ -290,15 +311,22 @@ static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t fi
     FN(writer_end)(&o);
 }
 
-/* row = the sum of the gradients of results that pixel row i is part of, each by its weight */
-FNN_INLINE void FN(resample_back_down)(const fnn_resample *g, const FN(resample_tables) *t, ptrdiff_t i,
+/* row = the sum of the gradients of results that pixel row i is part of, each by its weight; returns how many */
+FNN_INLINE ptrdiff_t FN(resample_back_down)(const fnn_resample *g, const FN(resample_tables) *t, ptrdiff_t i,
                                        const real *dy, real *row)
 {
     const ptrdiff_t ow = g->x.out, h = g->y.n;
     const int linear = g->mode == FNN_LINEAR && h != g->y.out;
     const ptrdiff_t lo = t->rows[linear && i ? i - 1 : i], hi = t->rows[i + 1];
+    /* The rows that the next pixel rows need, a few lines ahead: as many rows at once are no sequence to the machine. */
+    const ptrdiff_t rows = t->rows[i + 1] - t->rows[i];
+    const real *next = dy + hi * ow + FNN_AHEAD / (ptrdiff_t)sizeof(real);
     for (ptrdiff_t c = 0; c < ow; c += 2 * VL) {
         vec a = {0}, b = {0};
+        for (ptrdiff_t k = 0; k < rows; k++, next += 2 * VL) {
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + VL);
+        }
         const ptrdiff_t n = ow - c, m = n > VL ? n - VL : 0;
         for (ptrdiff_t u = lo; u < hi; u++) {
             const vec weight = vset1(!linear ? 1 : t->row[u] < i ? t->down[u] : i + 1 < h ? 1 - t->down[u] : 1);
@@ -308,6 +336,7 @@ FNN_INLINE void FN(resample_back_down)(const fnn_resample *g, const FN(resample_
         vstore(row + c, a);
         vstore(row + c + VL, b);
     }
+    return hi - lo;
 }
 
 /* dx[j] = the sum of the row's columns that pixel j is part of, by their weights; row[ow] = 0 */
@@ -352,6 +381,24 @@ FNN_INLINE void FN(resample_back_double)(const int linear, const fnn_resample *g
     }
 }
 
+/* The same where there are fewer results than pixels, by way of the row dx, which has one element to spare. */
+FNN_INLINE void FN(resample_back_few)(const fnn_resample *g, const FN(resample_tables) *t, const real *row, real *dx,
+                                      FN(writer) *o)
+{
+    const ptrdiff_t w = g->x.n, ow = g->x.out;
+    memset(dx, 0, (size_t)(w + 1) * sizeof(real));
+    if (g->mode == FNN_LINEAR)
+        for (ptrdiff_t v = 0; v < ow; v++) {
+            const ptrdiff_t j = t->column[v];
+            dx[j] += (1 - t->weight[v]) * row[v];
+            dx[j + 1] += t->weight[v] * row[v];
+        }
+    else
+        for (ptrdiff_t v = 0; v < ow; v++)
+            dx[t->column[v]] += row[v];
+    FN(writer_copy)(o, dx, w);
+}
+
 static void FN(resample_backward)(const fnn_resample *g, const void *tables, ptrdiff_t first, ptrdiff_t last,
                                   const void *dy_, void *dx, int past, void *scratch)
 {
@@ -362,10 +409,13 @@ static void FN(resample_backward)(const fnn_resample *g, const void *tables, ptr
     FN(writer_begin)(&o, (real *)dx + first * w, past);
     for (ptrdiff_t r = first; r < last; r++) {
         const real *dy = (const real *)dy_ + r / h * oh * ow;
-        FN(resample_back_down)(g, t, r % h, dy, row);
-        if (g->mode == FNN_LINEAR && w == ow) {
+        if (FN(resample_back_down)(g, t, r % h, dy, row) <= 0)
+            FN(writer_fill)(&o, 0, w);
+        else if (g->mode == FNN_LINEAR && w == ow)
             FN(writer_copy)(&o, row, w);
-        } else if (t->taps == 0) {
+        else if (ow < w)
+            FN(resample_back_few)(g, t, row, row + FN(resample_span)(ow) - VL, &o);
+        else if (t->taps == 0) {
             row[-1] = row[0], row[ow] = row[ow - 1];
             if (g->mode == FNN_LINEAR)
                 FN(resample_back_double)(1, g, row, &o);

@@ -5,10 +5,11 @@
 #ifndef FNN_WRITER_H
 #define FNN_WRITER_H
 enum { FNN_CLAIM = 1024 }; /* most elements of a claim */
+enum { FNN_WAITING = 1024 }; /* bytes after which they leave: few, so that stores of some overlap with work on the next */
 #endif
 
 typedef struct {
-    real buffer[2 * FNN_CLAIM] __attribute__((aligned(64)));
+    real buffer[FNN_WAITING / sizeof(real) + FNN_CLAIM] __attribute__((aligned(64)));
     real *dst;           /* where buffer[0] goes, or the next element if nothing is buffered */
     ptrdiff_t first, n;  /* buffer[i], first <= i < n, waits */
     int past;
@@ -40,7 +41,7 @@ FNN_INLINE real *FN(writer_claim)(FN(writer) *o, ptrdiff_t n)
 {
     if (!o->past)
         return (o->dst += n) - n;
-    if (o->n + n > 2 * FNN_CLAIM)
+    if (o->n > (ptrdiff_t)(FNN_WAITING / sizeof(real)))
         FN(writer_flush)(o);
     return o->buffer + (o->n += n) - n;
 }
