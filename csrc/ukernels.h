@@ -133,6 +133,14 @@ typedef struct {
     void (*gradient)(ptrdiff_t n, const void *dy, const void *kept, void *dx, double p, double q, int past);
 } fnn_function;
 
+typedef struct {
+    /* y = a + b, max(a + b, 0) */
+    void (*add)(ptrdiff_t n, const void *a, const void *b, void *y, double, double, int past);
+    void (*add_relu)(ptrdiff_t n, const void *a, const void *b, void *y, double, double, int past);
+    /* da = db = dy, where y > 0 unless y is NULL; db may be NULL */
+    void (*backward)(ptrdiff_t n, const void *dy, const void *y, void *da, void *db, int past);
+} fnn_add_ukernels;
+
 /* ---- pool.c, subsample.c, pool_backward.c ---- */
 /* Windows of kh x kw pixels on planes of h x w, giving planes of oh x ow. A kernel of 0: adaptive windows share out the
  * axis. divisor and include_pad are for averages, norm for norms. */
@@ -165,6 +173,58 @@ typedef struct {
     fnn_pool_function *unpool, *unpool_backward; /* y = 0, then y[index] = x, the last one wins; dx = dy[index] */
     fnn_pool_function *subsample, *subsample_backward; /* windows of one pixel, which may start at a negative padding */
 } fnn_pool_ukernels;
+
+/* ---- upsample.c ---- */
+enum { FNN_ZEROS, FNN_NEAREST, FNN_LINEAR };
+
+/* n pixels become `out` results, which are `scale` pixels apart; aligned: from the first pixel's centre to the last's. */
+typedef struct {
+    ptrdiff_t n, out;
+    double scale;
+    int aligned;
+} fnn_axis;
+
+typedef struct {
+    int mode;
+    fnn_axis y, x; /* down and across */
+} fnn_resample;
+
+typedef struct {
+    /* of the tables that all threads share, and of the scratch of each; backward: of that pass */
+    ptrdiff_t (*table_bytes)(const fnn_resample *g, int backward), (*row_bytes)(const fnn_resample *g, int backward);
+    void (*prepare)(const fnn_resample *g, int backward, void *tables);
+    /* rows first <= r < last of all planes' results, and of all planes' gradients; past: past the caches */
+    void (*forward)(const fnn_resample *g, const void *tables, ptrdiff_t first, ptrdiff_t last, const void *x, void *y,
+                    int past, void *scratch);
+    void (*backward)(const fnn_resample *g, const void *tables, ptrdiff_t first, ptrdiff_t last, const void *dy,
+                     void *dx, int past, void *scratch); /* not FNN_ZEROS */
+} fnn_upsample_ukernels;
+
+/* ---- move.c ---- */
+enum { FNN_CONSTANT, FNN_REFLECT, FNN_REPLICATE, FNN_CIRCULAR }; /* what is around the elements of an axis */
+enum { FNN_AXES = 64 };
+
+/* Axis a of n[a] elements, with before[a] more in front of them, fewer if negative, becomes one of out[a]. */
+typedef struct {
+    int mode, ndim;
+    ptrdiff_t n[FNN_AXES], out[FNN_AXES], before[FNN_AXES];
+    double value; /* of FNN_CONSTANT */
+} fnn_pad;
+
+/* Rows of the results are rows of `count` arrays, of lengths[k] elements, one after the other. */
+typedef struct {
+    ptrdiff_t count;
+    const void *const *arrays;
+    const ptrdiff_t *lengths;
+} fnn_concat;
+
+typedef struct {
+    /* elements first <= i < last of the results */
+    void (*pad)(const fnn_pad *g, ptrdiff_t first, ptrdiff_t last, const void *x, void *y, int past);
+    void (*pad_backward)(const fnn_pad *g, ptrdiff_t first, ptrdiff_t last, const void *dy, void *dx,
+                         int past); /* three axes, of which the first has no padding; not FNN_CONSTANT */
+    void (*concat)(const fnn_concat *g, ptrdiff_t first, ptrdiff_t last, void *y, int past);
+} fnn_move_ukernels;
 
 /* ---- norm.c ---- */
 /* Batch normalisation of x (n, c, s), c-contiguous, then a residual (x's shape) and ReLU. weight, bias, mean and invstd
@@ -339,7 +399,10 @@ typedef struct {
     const fnn_depthwise_ukernels *depthwise;
     const fnn_winograd_ukernels *winograd;
     const fnn_function *functions;
+    const fnn_add_ukernels *add;
     const fnn_pool_ukernels *pool;
+    const fnn_upsample_ukernels *upsample;
+    const fnn_move_ukernels *move;
     const fnn_norm_ukernels *norm;
     const fnn_row_norm_ukernels *row_norm;
     const fnn_response_norm_ukernels *response_norm;

@@ -4,17 +4,20 @@ Functions of one element take any shape, float32 or float64.
 """
 
 from fastnn import ops
+from fastnn.moves import upsample_desc
 
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
+    "add",
     "argmax",
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy_with_logits",
+    "cat",
     "conv1d",
     "conv2d",
     "conv_transpose2d",
@@ -30,6 +33,7 @@ __all__ = [
     "hardtanh",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "js_divergence",
     "kl_div",
     "l1_loss",
@@ -52,6 +56,7 @@ __all__ = [
     "min_pool2d",
     "mse_loss",
     "nll_loss",
+    "pad",
     "relu",
     "relu6",
     "rms_norm",
@@ -62,6 +67,7 @@ __all__ = [
     "softplus",
     "subsample2d",
     "tanh",
+    "upsample_zeros2d",
     "whiten",
 ]
 
@@ -322,6 +328,71 @@ def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_siz
 def subsample2d(input, block, position="upper_left"):
     """One pixel of every block of input (N, C, H, W): its upper left or its middle; see ops.subsample2d_forward."""
     return ops.subsample2d_forward(input, block, position, keep=False)[0]
+
+
+UPSAMPLERS = {
+    ("nearest", 3): ops.upsample_nearest1d_forward,
+    ("nearest", 4): ops.upsample_nearest2d_forward,
+    ("linear", 3): ops.upsample_linear1d_forward,
+    ("bilinear", 4): ops.upsample_bilinear2d_forward,
+}
+"""By mode, and dimensions of the input."""
+
+
+def interpolate(
+    input,
+    size=None,
+    scale_factor=None,
+    mode="nearest",
+    align_corners=None,
+    recompute_scale_factor=None,
+    antialias=False,
+):
+    """input resampled to size, or by scale_factor; mode "nearest" of (N, C, L) or (N, C, H, W), "linear" of the former,
+    "bilinear" of the latter.
+
+    recompute_scale_factor: the ratio of the sizes counts, and not scale_factor itself. antialias must be False. See
+    ops.upsample_nearest2d_forward and ops.upsample_bilinear2d_forward.
+    """
+    if not any(mode == known for known, _ in UPSAMPLERS):
+        raise ValueError(f"interpolate: mode is {mode!r}, expected 'nearest', 'linear' or 'bilinear'")
+    ndim = getattr(input, "ndim", None)
+    upsampler = UPSAMPLERS.get((mode, ndim))
+    if upsampler is None:
+        expected = " or ".join(str(n) for known, n in UPSAMPLERS if known == mode)
+        raise ValueError(f"interpolate: input has {ndim} dimensions, expected {expected} in mode {mode!r}")
+    if antialias:
+        raise ValueError("interpolate: antialias is True, expected False: there is no such kernel")
+    if mode == "nearest" and align_corners is not None:
+        raise ValueError(f"interpolate: align_corners is {align_corners!r}, expected None in mode 'nearest'")
+    if recompute_scale_factor and scale_factor is not None:
+        if size is not None:
+            raise ValueError("interpolate: size and scale_factor are given, expected one of them")
+        size = upsample_desc("interpolate", input.shape, None, scale_factor).y_shape[6 - ndim :]
+        scale_factor = None
+    options = () if mode == "nearest" else (bool(align_corners),)
+    return upsampler(input, size, scale_factor, *options, keep=False)[0]
+
+
+def upsample_zeros2d(input, stride):
+    """input (N, C, H, W) with zeros between pixels, which are stride apart; see ops.upsample_zeros2d_forward."""
+    return ops.upsample_zeros2d_forward(input, stride, keep=False)[0]
+
+
+def pad(input, pad, mode="constant", value=None):
+    """input with pad = (before, behind) the last axis, then the one before it, …; value is 0 if None. See
+    ops.pad_forward."""
+    return ops.pad_forward(input, pad, mode, 0.0 if value is None else value, keep=False)[0]
+
+
+def cat(tensors, dim=0):
+    """The arrays of a list one after the other along the axis dim."""
+    return ops.concat_forward(tensors, dim, keep=False)[0]
+
+
+def add(input, other, *, relu=False, out=None):
+    """input + other, of one shape, or max(input + other, 0), written to out if that is given."""
+    return ops.add_forward(input, other, relu=relu, out=out, keep=False)[0]
 
 
 def batch_norm(

@@ -35,15 +35,53 @@ class Rounding(NamedTuple):
     """Small integers still give exact results."""
 
 
+def show_shape(shape):
+    """2x3, or 2x3+2x4 of a list."""
+    return "+".join(map(show_shape, shape)) if isinstance(shape, list) else "x".join(map(str, shape))
+
+
+def parse_shape(value):
+    """A shape of a case that went through JSON, which has lists for tuples."""
+    if value is None:
+        return None
+    return [tuple(s) for s in value] if value and isinstance(value[0], list) else tuple(value)
+
+
+def map_arrays(f, value):
+    """f of an array, and of each in a list, tuple or dictionary; other things as they are."""
+    if isinstance(value, dict):
+        return {name: map_arrays(f, v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map_arrays(f, v) for v in value)
+    return f(value) if isinstance(value, np.ndarray) else value
+
+
+def flat(arguments):
+    """Arguments or results by name with the elements of a list as "name[0]", "name[1]", …"""
+    found = {}
+    for name, value in arguments.items():
+        found |= {f"{name}[{i}]": v for i, v in enumerate(value)} if isinstance(value, list) else {name: value}
+    return found
+
+
+def restored(flat, like):
+    """The inverse of `flat`: its values, by names and lists as in `like`."""
+    return {
+        name: [flat[f"{name}[{i}]"] for i in range(len(v))] if isinstance(v, list) else flat[name]
+        for name, v in like.items()
+    }
+
+
 class Case(NamedTuple):
-    """One problem: the shapes of the array arguments, as tuples or None for an absent one, and the keyword options."""
+    """One problem: the shapes of the array arguments and the keyword options. A shape is a tuple, None for an absent
+    argument, or a list of tuples for an argument that is a list of arrays."""
 
     shapes: Mapping[str, Any]
     options: Mapping[str, Any] = {}
     label: str = ""
 
     def __str__(self):
-        shapes = " ".join(f"{name}={'x'.join(map(str, s))}" for name, s in self.shapes.items() if s is not None)
+        shapes = " ".join(f"{name}={show_shape(s)}" for name, s in self.shapes.items() if s is not None)
         options = " ".join(f"{name}={value}" for name, value in self.options.items())
         return self.label or " ".join(filter(None, (shapes, options)))
 
@@ -61,7 +99,11 @@ def draw(shape, dtype, rng, kind):
 
 def draw_arrays(case, dtype, rng, kind):
     """All array arguments of a case, drawn independently; the default of OpSpec.make."""
-    return {name: None if s is None else draw(s, dtype, rng, kind) for name, s in case.shapes.items()}
+
+    def of(s):
+        return [of(each) for each in s] if isinstance(s, list) else None if s is None else draw(s, dtype, rng, kind)
+
+    return {name: of(s) for name, s in case.shapes.items()}
 
 
 def image_of(n):
@@ -88,7 +130,8 @@ class OpSpec:
 
     name: str
     grads: tuple[str, ...]
-    """Array arguments that backward returns the gradients of, in its order; empty if there is no backward."""
+    """Array arguments that backward returns the gradients of, in its order; a list of gradients of a list of arrays.
+    Empty if there is no backward."""
     cases: tuple[Case, ...]
     """Small problems for correctness: every option, odd sizes, batch 0 excepted (tests derive that one)."""
     bench: tuple[Case, ...]

@@ -21,7 +21,7 @@ import numpy as np
 
 from fastnn import ops, reference
 from fastnn.kernels import runtime
-from fastnn.registry import Case, OpSpec, as_tuple
+from fastnn.registry import Case, OpSpec, as_tuple, flat, map_arrays
 from fastnn.threads import num_threads
 
 __all__ = ["Problem", "Verdict", "agree", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
@@ -63,14 +63,9 @@ def forced(isa=None, threads=None):
 
 
 def widen(x, f=np.asarray):
-    """A float64 copy of a floating-point array, through f; of each in a tuple or dict; other things as they are."""
-    if isinstance(x, dict):
-        return {name: widen(value, f) for name, value in x.items()}
-    if isinstance(x, tuple):
-        return tuple(widen(value, f) for value in x)
-    if not isinstance(x, np.ndarray):
-        return x
-    return f(x.astype(np.float64)) if x.dtype.kind == "f" else x.copy()
+    """A float64 copy of a floating-point array, through f; of each in a list, tuple or dict; other things as they
+    are."""
+    return map_arrays(lambda a: f(a.astype(np.float64)) if a.dtype.kind == "f" else a.copy(), x)
 
 
 def failure(where: str) -> Verdict:
@@ -203,7 +198,7 @@ class Problem:
 
     def arguments(self):
         """Fresh copies of the array arguments."""
-        return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in self.arrays.items()}
+        return map_arrays(np.copy, self.arrays)
 
     def reference(self, f=np.asarray):
         """(arguments after the call, outputs, ctx) of the float64 reference on the arguments, through f."""
@@ -233,10 +228,10 @@ class Problem:
     def gradient_magnitudes(self):
         if self.spec.gradient_terms is not None:
             terms = self.spec.gradient_terms(widen(self.arrays), widen(self.dy), **self.case.options)
-            return [terms.get(name) for name in self.spec.grads]
+            return list(flat({name: terms.get(name) for name in self.spec.grads}).values())
         if self.magnitude is None:
             return None
-        return list(self.spec.backward(reference, widen(self.dy, np.abs), self.magnitude[2]).values())
+        return list(flat(self.spec.backward(reference, widen(self.dy, np.abs), self.magnitude[2])).values())
 
     def forward(self, algo=None) -> Verdict:
         """Compiled forward: outputs, and no argument changed that the reference leaves alone.
@@ -252,9 +247,10 @@ class Problem:
             got, ctx = spec.forward(ops, arrays, case.options, **with_algo(algo))
         got, algos = as_tuple(got), [algo_of(ctx)] * len(want)
         verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact, algos)]
-        for name, x in arrays.items():
+        before, after = flat(self.arrays), flat(after)
+        for name, x in flat(arrays).items():
             if isinstance(x, np.ndarray):
-                untouched = np.array_equal(self.arrays[name], after[name], equal_nan=x.dtype.kind == "f")
+                untouched = np.array_equal(before[name], after[name], equal_nan=x.dtype.kind == "f")
                 bound = tolerance(spec, case, dtype, after[name], None, self.exact or untouched)
                 verdicts.append(compare(x, after[name], bound, f"{name} after the call"))
         return worst(verdicts)
@@ -262,12 +258,15 @@ class Problem:
     def backward(self, algo=None) -> Verdict:
         """Compiled backward, after compiled forward; algo as in forward."""
         spec, case, dtype = self.spec, self.case, self.dtype
-        want = list(self.gradients.values())
+        want = flat(self.gradients)
         with runtime.poisoned_memory():
             _, ctx = spec.forward(ops, self.arguments(), case.options, **with_algo(algo))
-            got = list(spec.backward(ops, self.dy, ctx).values())
-        names, algos = [f"d{name}" for name in spec.grads], [algo_of(ctx, name) for name in spec.grads]
-        return compare_all(spec, case, dtype, names, got, want, self.gradient_magnitudes, self.exact, algos)
+            got = flat(spec.backward(ops, self.dy, ctx))
+        if got.keys() != want.keys():
+            return failure(f"gradients of {', '.join(got)}, expected those of {', '.join(want)}")
+        names, algos = [f"d{name}" for name in want], [algo_of(ctx, name) for name in want]
+        results = list(got.values()), list(want.values())
+        return compare_all(spec, case, dtype, names, *results, self.gradient_magnitudes, self.exact, algos)
 
 
 def verify_forward(spec: OpSpec, case: Case, dtype=np.float32, algo=None, kind="normal", seed=0) -> Verdict:

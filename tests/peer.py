@@ -1,23 +1,22 @@
 """PyTorch as another witness: an operator's results by its torch peer, and the kernels' verdict against them."""
 
-import numpy as np
-
-from fastnn.registry import as_tuple
+from fastnn.registry import as_tuple, flat, map_arrays, restored
 
 
 def torch_results(spec, arrays, options, dy):
     """(outputs, gradients by name) of the operator's torch peer, as NumPy arrays."""
     import torch
 
-    tensors = {name: torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
-    variables = {name: tensors[name].requires_grad_() for name in spec.grads if tensors[name] is not None}
+    tensors = map_arrays(lambda x: torch.from_numpy(x.copy()), arrays)
+    arguments = {name: tensors[name] for name in spec.grads}
+    variables = {name: x.requires_grad_() for name, x in flat(arguments).items() if x is not None}
     outputs = as_tuple(spec.peers["torch"](torch, **tensors, **options))
-    grads = dict.fromkeys(spec.grads)
+    grads = dict.fromkeys(flat(arguments))
     if variables:
         dy = [torch.from_numpy(d.copy()) for d in as_tuple(dy)]
         found = torch.autograd.grad(outputs[: spec.outputs], list(variables.values()), dy, materialize_grads=True)
         grads.update((name, g.numpy()) for name, g in zip(variables, found, strict=True))
-    return [y.detach().numpy() for y in outputs], grads
+    return [y.detach().numpy() for y in outputs], restored(grads, arguments)
 
 
 def judge(problem, outputs, grads):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastnn.registry import as_tuple, specs
+from fastnn.registry import as_tuple, flat, map_arrays, specs
 from fastnn.verify import why_not
 
 
@@ -43,12 +43,12 @@ def with_algo(case, algo):
 
 
 def copy(arrays):
-    return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
+    return map_arrays(np.copy, arrays)
 
 
 def run(spec, module, arrays, options, dy=None):
-    """Outputs and gradients by name, from copies of the arrays: {"y0": …, "dx": …}; and the arrays after the call,
-    because some operators update their arguments (running statistics): {"x after": …}.
+    """Outputs and gradients by name, from copies of the arrays: {"y0": …, "dx": …}, those of a list one by one; and the
+    arrays after the call, because some operators update their arguments (running statistics): {"x after": …}.
 
     dy: gradients at the outputs; random ones by default, the same for the same shapes.
     """
@@ -57,8 +57,8 @@ def run(spec, module, arrays, options, dy=None):
     results = {f"y{i}": y for i, y in enumerate(as_tuple(outputs))}
     if spec.grads:
         dy = spec.draw_dy(outputs) if dy is None else dy
-        results |= {f"d{name}": dx for name, dx in spec.backward(module, dy, ctx).items()}
-    return results | {f"{name} after": x for name, x in arrays.items()}
+        results |= {f"d{name}": dx for name, dx in flat(spec.backward(module, dy, ctx)).items()}
+    return results | {f"{name} after": x for name, x in flat(arrays).items()}
 
 
 def assert_same_bits(got, want, what):

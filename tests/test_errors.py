@@ -1,13 +1,14 @@
 """Arguments that make no sense raise TypeError or ValueError, naming the operator, the argument and what came."""
 
 import inspect
+import re
 
 import numpy as np
 import pytest
 from support import differentiable, each_spec
 
 from fastnn import ops
-from fastnn.registry import as_tuple, specs
+from fastnn.registry import as_tuple, flat, restored, specs
 from fastnn.specs import elementwise, loss, response_norm, row_norm, softmax
 
 # Arguments that may have any number of axes.
@@ -16,6 +17,8 @@ ANY_RANK = {
     ("batch_norm", "x"),
     *((spec.name, "x") for spec in (*row_norm.SPECS, *response_norm.SPECS)),
     ("js_divergence", "p"),
+    ("add", "a"),
+    ("pad", "x"),
 }
 
 
@@ -43,11 +46,20 @@ not_float = pytest.mark.parametrize(
 
 
 def floats(arrays):
-    return [name for name, x in arrays.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    """Names of the arrays of floating-point numbers, those in lists one by one."""
+    return [name for name, x in flat(arrays).items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+
+
+def with_array(arrays, name, change):
+    """The arguments with one array changed."""
+    found = flat(arrays)
+    return restored({**found, name: change(found[name])}, arrays)
 
 
 def raises(error, op, name, said=""):
-    return pytest.raises(error, match=rf"^{op}: .*\b{name}\b.*{said}")
+    """name: of an argument, or a pattern."""
+    name = re.escape(name) if "[" in name else name
+    return pytest.raises(error, match=rf"^{op}: .*\b{name}(?!\w).*{said}")
 
 
 @each_spec()
@@ -58,7 +70,7 @@ def test_not_an_array_of_floats(spec, change, said):
     arrays = spec.inputs(case)
     for name in floats(arrays):
         with raises(TypeError, spec.name, name, said):
-            spec.forward(ops, {**arrays, name: change(arrays[name])}, case.options)
+            spec.forward(ops, with_array(arrays, name, change), case.options)
 
 
 @each_spec()
@@ -67,9 +79,9 @@ def test_missing(spec):
     arrays = spec.inputs(case)
     parameters = inspect.signature(getattr(ops, f"{spec.name}_forward")).parameters
     for name in floats(arrays):
-        if parameters[name].default is inspect.Parameter.empty:
+        if parameters[name.partition("[")[0]].default is inspect.Parameter.empty:
             with raises(TypeError, spec.name, name, "NoneType"):
-                spec.forward(ops, {**arrays, name: None}, case.options)
+                spec.forward(ops, with_array(arrays, name, lambda x: None), case.options)
 
 
 @each_spec()
@@ -79,7 +91,7 @@ def test_mixed_dtypes(spec):
     arrays = spec.inputs(case)
     for name in floats(arrays)[1:]:
         with raises(TypeError, spec.name, name, "float64.*expected float32"):
-            spec.forward(ops, {**arrays, name: arrays[name].astype(np.float64)}, case.options)
+            spec.forward(ops, with_array(arrays, name, lambda x: x.astype(np.float64)), case.options)
 
 
 @each_spec()
@@ -88,9 +100,9 @@ def test_wrong_rank(spec):
     arrays = spec.inputs(case)
     for name in floats(arrays):
         if (spec.name, name) not in ANY_RANK:
-            for changed in (arrays[name][None, None], np.array(1, np.float32)):
+            for change in (lambda x: x[None, None], lambda x: np.array(1, np.float32)):
                 with raises(ValueError, spec.name, name, "expected"):
-                    spec.forward(ops, {**arrays, name: changed}, case.options)
+                    spec.forward(ops, with_array(arrays, name, change), case.options)
 
 
 @each_spec(differentiable)

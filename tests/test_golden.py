@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from peer import judge
 
-from fastnn.registry import Case, specs
+from fastnn.registry import Case, flat, parse_shape, restored, specs
 from fastnn.verify import Problem, widen
 
 FILES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
@@ -29,15 +29,17 @@ def test_agrees_with_golden_values(path, dtype):
         assert count
         for i in range(count):
             stored = json.loads(str(content[f"{i}.case"]))
-            shapes = {name: None if s is None else tuple(s) for name, s in stored["shapes"].items()}
+            shapes = {name: parse_shape(s) for name, s in stored["shapes"].items()}
             case = Case(shapes, stored["options"])
             problem = Problem(spec, case, dtype)
-            problem.arrays = {name: content.get(f"{i}.in.{name}") for name in problem.arrays}
+            names = flat(problem.arrays)
+            problem.arrays = restored({name: content.get(f"{i}.in.{name}") for name in names}, problem.arrays)
             dy = numbered(content, f"{i}.dy.")
             problem.dy = dy if spec.outputs > 1 else dy[0] if dy else None
             if dtype == np.float64:
                 problem.arrays, problem.dy = widen(problem.arrays), widen(problem.dy)
-            grads = {name: content.get(f"{i}.grad.{name}") for name in spec.grads}
+            arguments = {name: problem.arrays[name] for name in spec.grads}
+            grads = restored({name: content.get(f"{i}.grad.{name}") for name in flat(arguments)}, arguments)
             for direction, verdict in judge(problem, numbered(content, f"{i}.out."), grads):
                 assert verdict, f"{case}, {direction}: {verdict}"
 

@@ -5,7 +5,7 @@ import pytest
 from support import assert_same_bits, copy, each_case
 
 from fastnn import ops
-from fastnn.registry import as_tuple
+from fastnn.registry import as_tuple, flat, restored
 
 
 def stepped(x, tmp_path):
@@ -94,7 +94,7 @@ LAYOUTS = [
 def forward_backward(spec, arrays, options, dy):
     outputs, ctx = spec.forward(ops, arrays, options)
     results = {f"y{i}": y for i, y in enumerate(as_tuple(outputs))}
-    return results | (spec.backward(ops, dy, ctx) if spec.grads else {})
+    return results | (flat(spec.backward(ops, dy, ctx)) if spec.grads else {})
 
 
 @each_case()
@@ -104,6 +104,7 @@ def test_layout(spec, case, layout, tmp_path):
     # An argument that the operator updates in place (running statistics) must be writable and stay what it is.
     after = copy(arrays)
     outputs, _ = spec.forward(ops, after, case.options)
+    like, arrays, after = arrays, flat(arrays), flat(after)
     updated = {k for k, x in arrays.items() if x is not None and not np.array_equal(after[k], x)}
 
     dy = as_tuple(spec.draw_dy(outputs)) if spec.grads else ()
@@ -117,8 +118,8 @@ def test_layout(spec, case, layout, tmp_path):
     def gradient(dy):
         return dy if spec.outputs > 1 else dy[0] if dy else None
 
-    want = forward_backward(spec, contiguous, case.options, gradient(contiguous_dy))
-    got = forward_backward(spec, laid_out, case.options, gradient(laid_out_dy))
+    want = forward_backward(spec, restored(contiguous, like), case.options, gradient(contiguous_dy))
+    got = forward_backward(spec, restored(laid_out, like), case.options, gradient(laid_out_dy))
     assert_same_bits(got, want, layout.__name__)
     for y in got.values():
         assert y is None or type(y) is np.ndarray

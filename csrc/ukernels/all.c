@@ -16,7 +16,10 @@
         .depthwise = &depthwise_ukernels_f##bits, \
         .winograd = &winograd_ukernels_f##bits, \
         .functions = elementwise_functions_f##bits, \
+        .add = &add_ukernels_f##bits, \
         .pool = &pool_ukernels_f##bits, \
+        .upsample = &upsample_ukernels_f##bits, \
+        .move = &move_ukernels_f##bits, \
         .norm = &norm_ukernels_f##bits, \
         .row_norm = &row_norm_ukernels_f##bits, \
         .response_norm = &response_norm_ukernels_f##bits, \

@@ -1,6 +1,6 @@
 /* Functions of one element x with two parameters p and q: the value y, and the gradient dx from dy and what the
  * backward pass keeps, x or y. Two loops that they are inlined into, and a table.
- * past: results go past the caches (vstream). */
+ * past: results go past the caches (vstream). Below them the sum of two arrays, on the second loop. */
 
 /* y = f(x) */
 FNN_INLINE void FN(map_unary)(vec (*f)(vec, vec, vec), ptrdiff_t n, const real *x, real *y, double p_, double q_,
@@ -155,6 +155,63 @@ FNN_GRADIENT(hardswish, x)
 FNN_FUNCTIONS(FNN_LOOPS)
 
 static const fnn_function FN(elementwise_functions)[] = {FNN_FUNCTIONS(FNN_ROW){0}};
+
+FNN_INLINE vec FN(sum_of)(vec a, vec b, vec p FNN_UNUSED, vec q FNN_UNUSED) { return a + b; }
+FNN_INLINE vec FN(relu_of_sum)(vec a, vec b, vec p FNN_UNUSED, vec q FNN_UNUSED) { return vrelu(a + b); }
+
+static void FN(add)(ptrdiff_t n, const void *a, const void *b, void *y, double p, double q, int past)
+{
+    FN(map_binary)(FN(sum_of), n, a, b, y, p, q, past);
+}
+
+static void FN(add_relu)(ptrdiff_t n, const void *a, const void *b, void *y, double p, double q, int past)
+{
+    FN(map_binary)(FN(relu_of_sum), n, a, b, y, p, q, past);
+}
+
+/* da = db = dy, where y > 0 if `relu`; past the caches only to arrays that begin with a vector, as all large ones do */
+FNN_INLINE void FN(add_gradients)(const int relu, const int both, ptrdiff_t n, const real *dy, const real *y, real *da,
+                                  real *db, int past)
+{
+    ptrdiff_t i = 0;
+#define FNN_GRADIENTS(store) \
+    vec g = vload_upto(dy + i, n - i); \
+    if (relu) \
+        g = vsel(vload_upto(y + i, n - i) > vset1(0), g, (vec){0}); \
+    store(da + i, g, n - i); \
+    if (both) \
+        store(db + i, g, n - i)
+#define FNN_STREAM(p, v, n) vstream(p, v)
+    if (past && !(((uintptr_t)da | (both ? (uintptr_t)db : 0)) % FNN_VBYTES)) {
+        for (; i + VL <= n; i += VL) {
+            FNN_GRADIENTS(FNN_STREAM);
+        }
+        vstream_end();
+    }
+    for (; i < n; i += VL) {
+        FNN_GRADIENTS(vstore_upto);
+    }
+#undef FNN_GRADIENTS
+#undef FNN_STREAM
+}
+
+static void FN(add_backward)(ptrdiff_t n, const void *dy, const void *y, void *da, void *db, int past)
+{
+    if (y && db)
+        FN(add_gradients)(1, 1, n, dy, y, da, db, past);
+    else if (y)
+        FN(add_gradients)(1, 0, n, dy, y, da, 0, past);
+    else if (db)
+        FN(add_gradients)(0, 1, n, dy, 0, da, db, past);
+    else
+        FN(add_gradients)(0, 0, n, dy, 0, da, 0, past);
+}
+
+static const fnn_add_ukernels FN(add_ukernels) = {
+    .add = FN(add),
+    .add_relu = FN(add_relu),
+    .backward = FN(add_backward),
+};
 
 #undef FNN_UNUSED
 #undef FNN_VALUE

@@ -3,6 +3,8 @@
 
 #include "math.c" /* vector exp, tanh, sigmoid: used by the families below */
 
+#include "writer.c" /* results row by row past the caches: used by upsample.c and move.c */
+
 #include "runs.c" /* vectors joined from pieces: used by gemm.c and winograd.c */
 
 #include "gemm.c"
@@ -13,6 +15,8 @@
 #include "pool.c"
 #include "subsample.c"
 #include "pool_backward.c"
+#include "upsample.c"
+#include "move.c"
 #include "moments.c" /* used by norm.c and row_norm.c */
 
 #include "norm.c"

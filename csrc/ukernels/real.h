@@ -338,6 +338,62 @@ FNN_INLINE int vall_less(vec a, vec b)
 #endif
 }
 
+/* p[lane], lane by lane. */
+#define vgather FN(vgather)
+FNN_INLINE vec vgather(const real *p, ivec lane)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_i32gather_ps((__m512i)lane, p, 4);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_i64gather_pd((__m512i)lane, p, 8);
+#elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
+    return (vec)_mm256_i32gather_ps(p, (__m256i)lane, 4);
+#elif defined(FNN_BUILD_AVX2)
+    return (vec)_mm256_i64gather_pd(p, (__m256i)lane, 8);
+#else
+    vec v;
+    for (ptrdiff_t i = 0; i < VL; i++)
+        v[i] = p[lane[i]];
+    return v;
+#endif
+}
+
+/* v[lane], lane by lane, where there is an instruction for it. */
+#if defined(FNN_BUILD_AVX512) || defined(FNN_BUILD_AVX2)
+#undef FNN_PERMUTES
+#define FNN_PERMUTES 1
+#define vpermute FN(vpermute)
+FNN_INLINE vec vpermute(vec v, ivec lane)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_permutexvar_ps((__m512i)lane, (__m512)v);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_permutexvar_pd((__m512i)lane, (__m512d)v);
+#elif FNN_BITS == 32
+    return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lane);
+#else /* the two halves of each lane */
+    const ivec halves = (lane << 1 | lane << 33) + ((inat)1 << 32);
+    return (vec)_mm256_permutevar8x32_ps((__m256)v, (__m256i)halves);
+#endif
+}
+
+/* The same of the 2*VL elements (a, b). */
+#define vpermute2 FN(vpermute2)
+FNN_INLINE vec vpermute2(vec a, vec b, ivec lane)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_permutex2var_ps((__m512)a, (__m512i)lane, (__m512)b);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_permutex2var_pd((__m512d)a, (__m512i)lane, (__m512d)b);
+#else
+    return vsel(lane < (inat)VL, vpermute(a, lane), vpermute(b, lane - (inat)VL));
+#endif
+}
+#else
+#undef FNN_PERMUTES
+#define FNN_PERMUTES 0
+#endif
+
 /* max(x, 0); a NaN fails the comparison and stays. */
 FNN_INLINE vec vrelu(vec x) { return vsel(x <= vset1(0), (vec){0}, x); }
 

@@ -22,7 +22,7 @@ from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, fit, si, 
 from fastnn.config import config, cpu_model
 from fastnn.kernels import runtime
 from fastnn.measure import COPY_BYTES, MIXES, THOROUGH, Effort
-from fastnn.registry import Case, specs
+from fastnn.registry import Case, parse_shape, specs
 from fastnn.threads import get_num_threads
 from fastnn.verify import forced
 
@@ -36,7 +36,7 @@ def read_shapes(path) -> list[tuple[str, Case]]:
     for item in json.loads(Path(path).read_text(encoding="utf-8")):
         if item["op"] not in specs():
             raise ValueError(f"unknown operator {item['op']!r}")
-        shapes = {name: None if shape is None else tuple(shape) for name, shape in item["shapes"].items()}
+        shapes = {name: parse_shape(shape) for name, shape in item["shapes"].items()}
         found.append((item["op"], Case(shapes, item.get("options", {}), item.get("label", ""))))
     return found
 

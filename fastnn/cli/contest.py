@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import ops, reference
 from fastnn.kernels import runtime
 from fastnn.measure import COPY_BYTES, MIXES, Entry, fma_peak, interleave, memory_bandwidth
-from fastnn.registry import Case, OpSpec, as_tuple
+from fastnn.registry import Case, OpSpec, as_tuple, flat, map_arrays
 from fastnn.threads import num_threads
 from fastnn.verify import agree, why_not
 
@@ -102,7 +102,7 @@ def nearer_limit(work, threads, dtype):
 
 def copies(arrays):
     """Arguments of its own for each competitor: some operators update theirs in place."""
-    return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
+    return map_arrays(np.copy, arrays)
 
 
 def with_prepared(spec, arrays):
@@ -127,7 +127,8 @@ def call_of(module, spec, direction, arrays, options, dy):
 
 def results_of(direction, result):
     """The arrays that a call of ours or of the reference returned; gradients of absent arguments are left out."""
-    return [y for y in as_tuple(result[0] if direction == "forward" else result) if y is not None]
+    results = dict(enumerate(as_tuple(result[0] if direction == "forward" else result)))
+    return [y for y in flat(results).values() if y is not None]
 
 
 def disagreement(got, want):

@@ -15,11 +15,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-import numpy as np
-
 from fastnn.cli.engines import Engine, Ncnn, OnnxRuntime, OpenVino
 from fastnn.measure import Entry
-from fastnn.registry import as_tuple
+from fastnn.registry import as_tuple, flat, map_arrays
 
 
 class Torch:
@@ -47,10 +45,14 @@ class Torch:
 
     def tensors(self, arrays, grads=()):
         """Tensors on copies of the arrays, those named in grads with requires_grad."""
-        return {
-            name: self.torch.from_numpy(x.copy()).requires_grad_(name in grads) if isinstance(x, np.ndarray) else x
-            for name, x in arrays.items()
-        }
+        tensors = map_arrays(lambda x: self.torch.from_numpy(x.copy()), arrays)
+        for x in self.variables(tensors, grads):
+            x.requires_grad_()
+        return tensors
+
+    def variables(self, tensors, grads):
+        """Those named in grads, without absent ones."""
+        return [x for x in flat({name: tensors.get(name) for name in grads}).values() if x is not None]
 
     def entry(self, spec, direction, arrays, options, dy):
         """The forward pass, or the backward pass at gradients dy, ready to time; None if the spec has no function."""
@@ -61,7 +63,7 @@ class Torch:
         if direction == "forward":
             return Entry(lambda: f(self.torch, **tensors, **options), self.torch.inference_mode)
         outputs = as_tuple(f(self.torch, **tensors, **options))[: spec.outputs]
-        inputs = [tensors[name] for name in spec.grads if tensors.get(name) is not None]
+        inputs = self.variables(tensors, spec.grads)
         grads = self.tensors(dict(enumerate(as_tuple(dy)))).values()
         return Entry(lambda: self.torch.autograd.grad(outputs, inputs, grads, retain_graph=True))
 

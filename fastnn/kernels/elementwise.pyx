@@ -3,7 +3,9 @@
 cimport numpy as cnp
 from cython.parallel cimport prange
 
-from fastnn.kernels.runtime cimport FNN_F32, fnn_function, past_caches, table_of, tables, threads_for
+from fastnn.kernels.runtime cimport (
+    FNN_F32, ceil_div, data_or_null, fnn_function, past_caches, table_of, tables, threads_for
+)
 
 cnp.import_array()
 
@@ -38,7 +40,7 @@ cdef void map_binary(binary_t f, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, do
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(y), es = cnp.PyArray_ITEMSIZE(y), i
     cdef Py_ssize_t tasks = (n + BLOCK - 1) // BLOCK
-    cdef int nt = threads_for(n * flops, 3. * n * es), past = past_caches(3 * n * es)
+    cdef int nt = threads_for(n * flops, 3. * n * es), past = py != pa and py != pb and past_caches(3 * n * es)
     if nt == 1:
         with nogil:
             f(n, pa, pb, py, p, q, past)
@@ -71,3 +73,27 @@ def gradient(int function, cnp.ndarray dy, cnp.ndarray kept, cnp.ndarray dx, dou
     """dx = dy f'(x), from x or y"""
     cdef const fnn_function *f = &table_of(dy).functions[function]
     map_binary(f.gradient, dy, kept, dx, p, q, f.gradient_flops)
+
+
+def add(cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, bint relu):
+    """y = a + b, max(a + b, 0) if relu"""
+    uk = table_of(a).add
+    map_binary(uk.add_relu if relu else uk.add, a, b, y, 0, 0, 1)
+
+
+def add_backward(cnp.ndarray dy, cnp.ndarray y, cnp.ndarray da, cnp.ndarray db):
+    """da = db = dy, where y > 0 unless y is None; one of da and db may be None."""
+    if da is None:
+        da, db = db, None
+    uk = table_of(dy).add
+    cdef const char *pdy = <const char *>cnp.PyArray_DATA(dy)
+    cdef const char *py = data_or_null(y)
+    cdef char *pa = <char *>cnp.PyArray_DATA(da)
+    cdef char *pb = data_or_null(db)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(dy), es = cnp.PyArray_ITEMSIZE(dy), i, at
+    cdef double nbytes = (2. + (y is not None) + (db is not None)) * n * es
+    cdef int past = past_caches(nbytes)
+    for i in prange(ceil_div(n, BLOCK), nogil=True, num_threads=threads_for(n, nbytes), schedule="static"):
+        at = i * BLOCK * es
+        uk.backward(min(BLOCK, n - i * BLOCK), pdy + at, py + at if py else NULL, pa + at, pb + at if pb else NULL,
+                    past)

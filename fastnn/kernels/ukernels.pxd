@@ -102,6 +102,12 @@ cdef extern from "ukernels.h" nogil:
         void (*gradient)(Py_ssize_t n, const void *dy, const void *kept, void *dx, double p, double q,
                          int past) noexcept nogil
 
+    ctypedef struct fnn_add_ukernels:
+        void (*add)(Py_ssize_t n, const void *a, const void *b, void *y, double p, double q, int past) noexcept nogil
+        void (*add_relu)(Py_ssize_t n, const void *a, const void *b, void *y, double p, double q,
+                         int past) noexcept nogil
+        void (*backward)(Py_ssize_t n, const void *dy, const void *y, void *da, void *db, int past) noexcept nogil
+
     # ---- pool.c, subsample.c, pool_backward.c ----
     ctypedef struct fnn_pool:
         Py_ssize_t h, w, oh, ow
@@ -136,6 +142,57 @@ cdef extern from "ukernels.h" nogil:
         fnn_pool_function *unpool_backward
         fnn_pool_function *subsample
         fnn_pool_function *subsample_backward
+
+    # ---- upsample.c ----
+    enum:
+        FNN_ZEROS
+        FNN_NEAREST
+        FNN_LINEAR
+
+    ctypedef struct fnn_axis:
+        Py_ssize_t n, out
+        double scale
+        int aligned
+
+    ctypedef struct fnn_resample:
+        int mode
+        fnn_axis y, x
+
+    ctypedef struct fnn_upsample_ukernels:
+        Py_ssize_t (*table_bytes)(const fnn_resample *g, int backward) noexcept nogil
+        Py_ssize_t (*row_bytes)(const fnn_resample *g, int backward) noexcept nogil
+        void (*prepare)(const fnn_resample *g, int backward, void *tables) noexcept nogil
+        void (*forward)(const fnn_resample *g, const void *tables, Py_ssize_t first, Py_ssize_t last, const void *x,
+                        void *y, int past, void *scratch) noexcept nogil
+        void (*backward)(const fnn_resample *g, const void *tables, Py_ssize_t first, Py_ssize_t last, const void *dy,
+                         void *dx, int past, void *scratch) noexcept nogil
+
+    # ---- move.c ----
+    enum:
+        FNN_CONSTANT
+        FNN_REFLECT
+        FNN_REPLICATE
+        FNN_CIRCULAR
+        FNN_AXES
+
+    ctypedef struct fnn_pad:
+        int mode, ndim
+        Py_ssize_t[FNN_AXES] n
+        Py_ssize_t[FNN_AXES] out
+        Py_ssize_t[FNN_AXES] before
+        double value
+
+    ctypedef struct fnn_concat:
+        Py_ssize_t count
+        const void **arrays
+        const Py_ssize_t *lengths
+
+    ctypedef struct fnn_move_ukernels:
+        void (*pad)(const fnn_pad *g, Py_ssize_t first, Py_ssize_t last, const void *x, void *y,
+                    int past) noexcept nogil
+        void (*pad_backward)(const fnn_pad *g, Py_ssize_t first, Py_ssize_t last, const void *dy, void *dx,
+                             int past) noexcept nogil
+        void (*concat)(const fnn_concat *g, Py_ssize_t first, Py_ssize_t last, void *y, int past) noexcept nogil
 
     # ---- norm.c ----
     ctypedef struct fnn_batch_norm:
@@ -294,7 +351,10 @@ cdef extern from "ukernels.h" nogil:
         const fnn_depthwise_ukernels *depthwise
         const fnn_winograd_ukernels *winograd
         const fnn_function *functions
+        const fnn_add_ukernels *add
         const fnn_pool_ukernels *pool
+        const fnn_upsample_ukernels *upsample
+        const fnn_move_ukernels *move
         const fnn_norm_ukernels *norm
         const fnn_row_norm_ukernels *row_norm
         const fnn_response_norm_ukernels *response_norm

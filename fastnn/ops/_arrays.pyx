@@ -108,9 +108,9 @@ def writable(object x, str op, str name, tuple shape, cnp.ndarray like):
     return a
 
 
-def destination(object out, str op, cnp.ndarray x, bint keeps_x):
-    """Where to write a result of x's shape and dtype: a fresh array, or `out`, the argument of that name. It may be x
-    itself, unless the backward pass needs that (keeps_x)."""
+def destination(object out, str op, cnp.ndarray x, bint keeps_x, str name="x"):
+    """Where to write a result of x's shape and dtype: a fresh array, or `out`, the argument of that name. It may be x,
+    the argument `name`, itself, unless the backward pass needs that (keeps_x)."""
     cdef cnp.ndarray a
     cdef const char *p
     cdef const char *q
@@ -123,9 +123,10 @@ def destination(object out, str op, cnp.ndarray x, bint keeps_x):
     p, q = <const char *>cnp.PyArray_DATA(a), <const char *>cnp.PyArray_DATA(x)
     if p < q + cnp.PyArray_NBYTES(x) and q < p + cnp.PyArray_NBYTES(x):
         if p != q:
-            raise ValueError(f"{op}: out overlaps x, expected x itself or an array apart from it")
+            raise ValueError(f"{op}: out overlaps {name}, expected {name} itself or an array apart from it")
         if keeps_x:
-            raise ValueError(f"{op}: out is x, which the backward pass needs; expected another array, or keep=False")
+            raise ValueError(f"{op}: out is {name}, which the backward pass needs; expected another array, "
+                             "or keep=False")
     return a
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from peer import torch_results  # noqa: E402
 
-from fastnn.registry import as_tuple, specs  # noqa: E402
+from fastnn.registry import as_tuple, flat, specs  # noqa: E402
 from fastnn.verify import Problem, widen  # noqa: E402
 
 LARGEST = 400  # numbers in a case's inputs
@@ -25,7 +25,7 @@ CASES = 3  # of an operator
 
 
 def size(case):
-    return sum(int(np.prod(s)) for s in case.shapes.values() if s is not None)
+    return sum(int(np.prod(s)) for s in flat(case.shapes).values() if s is not None)
 
 
 def selection(spec):
@@ -42,10 +42,10 @@ def make(spec):
         dy = problem.dy if spec.grads else ()
         outputs, grads = torch_results(spec, widen(problem.arrays), case.options, widen(dy))
         content[f"{i}.case"] = json.dumps({"shapes": case.shapes, "options": case.options})
-        content |= {f"{i}.in.{name}": x for name, x in problem.arrays.items() if x is not None}
+        content |= {f"{i}.in.{name}": x for name, x in flat(problem.arrays).items() if x is not None}
         content |= {f"{i}.dy.{k}": d for k, d in enumerate(as_tuple(dy))}
         content |= {f"{i}.out.{k}": y for k, y in enumerate(outputs)}
-        content |= {f"{i}.grad.{name}": g for name, g in grads.items() if g is not None}
+        content |= {f"{i}.grad.{name}": g for name, g in flat(grads).items() if g is not None}
     np.savez_compressed(HERE / f"{spec.name}.npz", **content)
 
 
