@@ -35,15 +35,21 @@ class Rounding(NamedTuple):
     """Small integers still give exact results."""
 
 
+def shape_text(shape):
+    """2x3 for (2, 3); 2x3+4 for the list [(2, 3), (4,)]."""
+    return "+".join(map(shape_text, shape)) if isinstance(shape, list) else "x".join(map(str, shape))
+
+
 class Case(NamedTuple):
-    """One problem: the shapes of the array arguments, as tuples or None for an absent one, and the keyword options."""
+    """One problem: the shapes of the array arguments, as tuples, lists of them for arguments that are lists of arrays,
+    or None for an absent one; and the keyword options."""
 
     shapes: Mapping[str, Any]
     options: Mapping[str, Any] = {}
     label: str = ""
 
     def __str__(self):
-        shapes = " ".join(f"{name}={'x'.join(map(str, s))}" for name, s in self.shapes.items() if s is not None)
+        shapes = " ".join(f"{name}={shape_text(s)}" for name, s in self.shapes.items() if s is not None)
         options = " ".join(f"{name}={value}" for name, value in self.options.items())
         return self.label or " ".join(filter(None, (shapes, options)))
 
@@ -59,9 +65,39 @@ def draw(shape, dtype, rng, kind):
     return rng.standard_normal(shape).astype(dtype)
 
 
+def each_array(f, x):
+    """f of an array, or of each in a list of them; what is neither, such as None, as it is."""
+    if isinstance(x, list):
+        return [each_array(f, y) for y in x]
+    return f(x) if isinstance(x, np.ndarray) else x
+
+
+def named_arrays(arrays):
+    """{name: array} of all arrays among arguments by name, those in lists under names like "params[0]"."""
+    found = {}
+    for name, x in arrays.items():
+        if isinstance(x, list):
+            found.update(named_arrays({f"{name}[{i}]": y for i, y in enumerate(x)}))
+        elif isinstance(x, np.ndarray):
+            found[name] = x
+    return found
+
+
+def flat(results):
+    """Arrays, and those in lists, one after the other, without None."""
+    return [y for x in results for y in (flat(x) if isinstance(x, list) else [x] if x is not None else [])]
+
+
+def draw_shapes(shapes, dtype, rng, kind):
+    """Data of a shape, a list of data of a list of shapes, or None."""
+    if isinstance(shapes, list):
+        return [draw_shapes(s, dtype, rng, kind) for s in shapes]
+    return None if shapes is None else draw(shapes, dtype, rng, kind)
+
+
 def draw_arrays(case, dtype, rng, kind):
     """All array arguments of a case, drawn independently; the default of OpSpec.make."""
-    return {name: None if s is None else draw(s, dtype, rng, kind) for name, s in case.shapes.items()}
+    return {name: draw_shapes(s, dtype, rng, kind) for name, s in case.shapes.items()}
 
 
 def as_tuple(outputs):
@@ -71,7 +107,8 @@ def as_tuple(outputs):
 
 @dataclass(frozen=True)
 class OpSpec:
-    """An operator `name`: ops.{name}_forward(**arrays, **options) and ops.{name}_backward(dy, ctx)."""
+    """An operator `name`: ops.{name}_forward(**arrays, **options) and ops.{name}_backward(dy, ctx); or, if it `updates`
+    its arguments, ops.{name}(**arrays, **options)."""
 
     name: str
     grads: tuple[str, ...]
@@ -94,6 +131,8 @@ class OpSpec:
     """Integer inputs give results without rounding, so kernels must equal the reference bit for bit."""
     distinct: bool = False
     """Not differentiable at ties: gradient checks draw distinct values."""
+    derivative: Callable[[Case], bool] = lambda case: True
+    """Is backward the derivative? Options can make it something else by convention: not for gradient checks."""
     outputs: int = 1
     """How many leading outputs of forward have a gradient: backward's dy is one array, or a tuple of so many."""
     batch: Callable[[Case], Mapping[str, int]] = lambda case: {"x": 0}
@@ -106,6 +145,12 @@ class OpSpec:
     """(case, dtype, rng, kind) -> the array arguments, where drawing all independently will not do."""
     peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Package name -> f(package, **arrays, **options) that computes the same in it, on its own arrays."""
+    updates: tuple[str, ...] = ()
+    """Arguments that the function is there to update in place. It has no context and no backward pass, and what a peer
+    returns is the function's result and then these arguments."""
+    agrees: Callable[..., str] | None = None
+    """(direction, results, arrays, dy, **options) -> what is wrong with a peer's results, empty if nothing is: of an
+    operator whose random numbers are its own. None: results are those of the reference."""
     prepares: str | None = None
     """The array argument that ops.prepare_{name} packs or transforms once for many calls, where there is that."""
 
@@ -113,13 +158,18 @@ class OpSpec:
         """The array arguments of a case; the same seed gives the same values in every dtype."""
         return self.make(case, np.dtype(dtype), np.random.default_rng(seed), kind)
 
+    def function(self, module, direction="forward"):
+        """The operator's function in `module` (fastnn.ops or fastnn.reference)."""
+        return getattr(module, self.name if self.updates else f"{self.name}_{direction}")
+
     def forward(self, module, arrays, options, **extra):
-        """(outputs, ctx) of `module` (fastnn.ops or fastnn.reference)."""
-        return getattr(module, f"{self.name}_forward")(**arrays, **options, **extra)
+        """(outputs, ctx) of `module`."""
+        result = self.function(module)(**arrays, **options, **extra)
+        return (result, None) if self.updates else result
 
     def backward(self, module, dy, ctx, **extra):
         """Gradients by name."""
-        grads = as_tuple(getattr(module, f"{self.name}_backward")(dy, ctx, **extra))
+        grads = as_tuple(self.function(module, "backward")(dy, ctx, **extra))
         return dict(zip(self.grads, grads, strict=True))
 
     def draw_dy(self, outputs, seed=1, kind="normal"):

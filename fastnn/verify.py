@@ -21,7 +21,7 @@ import numpy as np
 
 from fastnn import ops, reference
 from fastnn.kernels import runtime
-from fastnn.registry import Case, OpSpec, as_tuple
+from fastnn.registry import Case, OpSpec, as_tuple, each_array, named_arrays
 from fastnn.threads import num_threads
 
 __all__ = ["Problem", "Verdict", "agree", "compare", "forced", "verify_backward", "verify_forward", "why_not"]
@@ -63,11 +63,11 @@ def forced(isa=None, threads=None):
 
 
 def widen(x, f=np.asarray):
-    """A float64 copy of a floating-point array, through f; of each in a tuple or dict; other things as they are."""
+    """A float64 copy of a floating-point array, through f; of each in a tuple, list or dict; the rest as it is."""
     if isinstance(x, dict):
         return {name: widen(value, f) for name, value in x.items()}
-    if isinstance(x, tuple):
-        return tuple(widen(value, f) for value in x)
+    if isinstance(x, tuple | list):
+        return type(x)(widen(value, f) for value in x)
     if not isinstance(x, np.ndarray):
         return x
     return f(x.astype(np.float64)) if x.dtype.kind == "f" else x.copy()
@@ -203,7 +203,7 @@ class Problem:
 
     def arguments(self):
         """Fresh copies of the array arguments."""
-        return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in self.arrays.items()}
+        return {name: each_array(np.copy, x) for name, x in self.arrays.items()}
 
     def reference(self, f=np.asarray):
         """(arguments after the call, outputs, ctx) of the float64 reference on the arguments, through f."""
@@ -252,11 +252,13 @@ class Problem:
             got, ctx = spec.forward(ops, arrays, case.options, **with_algo(algo))
         got, algos = as_tuple(got), [algo_of(ctx)] * len(want)
         verdicts = [compare_all(spec, case, dtype, output_names(want), got, want, magnitudes, self.exact, algos)]
-        for name, x in arrays.items():
-            if isinstance(x, np.ndarray):
-                untouched = np.array_equal(self.arrays[name], after[name], equal_nan=x.dtype.kind == "f")
-                bound = tolerance(spec, case, dtype, after[name], None, self.exact or untouched)
-                verdicts.append(compare(x, after[name], bound, f"{name} after the call"))
+        before, after = named_arrays(self.arrays), named_arrays(after)
+        for name, x in named_arrays(arrays).items():
+            untouched = np.array_equal(before[name], after[name], equal_nan=x.dtype.kind == "f")
+            # An update is a sum of what was there and its change, neither of which exceeds twice the larger of these.
+            terms = np.maximum(np.abs(after[name]), np.abs(before[name])) if x.dtype.kind == "f" else after[name]
+            bound = tolerance(spec, case, dtype, terms, None, self.exact or untouched)
+            verdicts.append(compare(x, after[name], bound, f"{name} after the call"))
         return worst(verdicts)
 
     def backward(self, algo=None) -> Verdict:

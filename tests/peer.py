@@ -1,17 +1,15 @@
 """PyTorch as another witness: an operator's results by its torch peer, and the kernels' verdict against them."""
 
-import numpy as np
-
-from fastnn.registry import as_tuple
+from fastnn.registry import as_tuple, each_array, flat, named_arrays
 
 
 def torch_results(spec, arrays, options, dy):
-    """(outputs, gradients by name) of the operator's torch peer, as NumPy arrays."""
+    """(outputs, gradients by name) of the operator's torch peer, as NumPy arrays; updated arguments are outputs."""
     import torch
 
-    tensors = {name: torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
+    tensors = {name: each_array(lambda a: torch.from_numpy(a.copy()), x) for name, x in arrays.items()}
     variables = {name: tensors[name].requires_grad_() for name in spec.grads if tensors[name] is not None}
-    outputs = as_tuple(spec.peers["torch"](torch, **tensors, **options))
+    outputs = flat(as_tuple(spec.peers["torch"](torch, **tensors, **options)))
     grads = dict.fromkeys(spec.grads)
     if variables:
         dy = [torch.from_numpy(d.copy()) for d in as_tuple(dy)]
@@ -26,7 +24,13 @@ def judge(problem, outputs, grads):
     What it does not compute (further outputs, updated arguments) is left to the reference.
     """
     after, expected, ctx = problem.reference()
-    problem.truth = after, (*outputs, *expected[len(outputs) :]), ctx
+    expected = tuple(flat(expected))
+    for name in problem.spec.updates:
+        count = len(named_arrays({name: after.get(name)}))
+        updated = iter(outputs[len(expected) :][:count])
+        after[name] = each_array(lambda x, updated=updated: next(updated), after.get(name))
+        outputs = [*outputs[: len(expected)], *outputs[len(expected) + count :]]
+    problem.truth = after, (*outputs, *expected[len(outputs) :]) or (None,), ctx
     problem.gradients = grads
     yield "forward", problem.forward()
     if problem.spec.grads:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from fastnn.registry import as_tuple, specs
+from fastnn.registry import as_tuple, each_array, named_arrays, specs
 from fastnn.verify import why_not
 
 
-def each_case(condition=lambda spec: True, complete=False):
+def each_case(condition=lambda spec: True, complete=False, where=lambda spec, case: True):
     """Decorator: the test runs on every correctness case, as `spec` and `case`, of every operator with condition;
-    complete: on those cases that leave no argument out."""
+    complete: on those cases that leave no argument out; where: on those that it holds for."""
     return pytest.mark.parametrize(
         ("spec", "case"),
         [
@@ -17,7 +17,7 @@ def each_case(condition=lambda spec: True, complete=False):
             for spec in specs().values()
             if condition(spec)
             for case in spec.cases
-            if not (complete and None in case.shapes.values())
+            if not (complete and None in case.shapes.values()) and where(spec, case)
         ],
     )
 
@@ -43,7 +43,7 @@ def with_algo(case, algo):
 
 
 def copy(arrays):
-    return {name: x.copy() if isinstance(x, np.ndarray) else x for name, x in arrays.items()}
+    return {name: each_array(np.copy, x) for name, x in arrays.items()}
 
 
 def run(spec, module, arrays, options, dy=None):
@@ -58,7 +58,7 @@ def run(spec, module, arrays, options, dy=None):
     if spec.grads:
         dy = spec.draw_dy(outputs) if dy is None else dy
         results |= {f"d{name}": dx for name, dx in spec.backward(module, dy, ctx).items()}
-    return results | {f"{name} after": x for name, x in arrays.items()}
+    return results | {f"{name} after": x for name, x in named_arrays(arrays).items()}
 
 
 def assert_same_bits(got, want, what):

@@ -5,7 +5,7 @@ import pytest
 from support import assert_same_bits, copy, each_case
 
 from fastnn import ops
-from fastnn.registry import as_tuple
+from fastnn.registry import as_tuple, each_array, named_arrays
 
 
 def stepped(x, tmp_path):
@@ -104,13 +104,17 @@ def test_layout(spec, case, layout, tmp_path):
     # An argument that the operator updates in place (running statistics) must be writable and stay what it is.
     after = copy(arrays)
     outputs, _ = spec.forward(ops, after, case.options)
-    updated = {k for k, x in arrays.items() if x is not None and not np.array_equal(after[k], x)}
+    before, after = named_arrays(arrays), named_arrays(after)
+    updated = {k.partition("[")[0] for k, x in before.items() if not np.array_equal(after[k], x)} | set(spec.updates)
 
     dy = as_tuple(spec.draw_dy(outputs)) if spec.grads else ()
-    fixed = {k for k, x in arrays.items() if x is None or x.ndim == 0} | updated  # a number has one layout
-    laid_out = {k: x if k in fixed else layout(x, tmp_path) for k, x in arrays.items()}
-    laid_out_dy = tuple(layout(x, tmp_path) if x.ndim else x for x in dy)
-    contiguous = {k: None if x is None else np.array(x, order="C", subok=False) for k, x in laid_out.items()}
+
+    def lay_out(x):
+        return layout(x, tmp_path) if x.size and x.ndim else x  # a number has one layout
+
+    laid_out = {k: x if k in updated else each_array(lay_out, x) for k, x in arrays.items()}
+    laid_out_dy = tuple(map(lay_out, dy))
+    contiguous = {k: each_array(lambda x: np.array(x, order="C", subok=False), x) for k, x in laid_out.items()}
     contiguous_dy = tuple(np.array(x, order="C", subok=False) for x in laid_out_dy)
     saved = copy(contiguous)
 
@@ -122,6 +126,7 @@ def test_layout(spec, case, layout, tmp_path):
     assert_same_bits(got, want, layout.__name__)
     for y in got.values():
         assert y is None or type(y) is np.ndarray
-    for name in set(arrays) - updated:
-        if arrays[name] is not None:
-            np.testing.assert_array_equal(laid_out[name], saved[name], err_msg=f"{name} was changed")
+    saved = named_arrays(saved)
+    for name, x in named_arrays(laid_out).items():
+        if name.partition("[")[0] not in updated:
+            np.testing.assert_array_equal(x, saved[name], err_msg=f"{name} was changed")

@@ -29,13 +29,20 @@ from fastnn.verify import forced
 QUICK = Effort(rounds=3, least=0.002, budget=0.1)
 
 
+def shape_of(item):
+    """A shape, a list of shapes, or None, of an item in JSON."""
+    if item and isinstance(item[0], list):
+        return [shape_of(shape) for shape in item]
+    return None if item is None else tuple(item)
+
+
 def read_shapes(path) -> list[tuple[str, Case]]:
     """[(operator, case)] of a shapes file: JSON, a list of {"op", "shapes", and optionally "options", "label"}."""
     found = []
     for item in json.loads(Path(path).read_text(encoding="utf-8")):
         if item["op"] not in specs():
             raise ValueError(f"unknown operator {item['op']!r}")
-        shapes = {name: None if shape is None else tuple(shape) for name, shape in item["shapes"].items()}
+        shapes = {name: shape_of(shape) for name, shape in item["shapes"].items()}
         found.append((item["op"], Case(shapes, item.get("options", {}), item.get("label", ""))))
     return found
 

@@ -15,11 +15,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-import numpy as np
-
 from fastnn.cli.engines import Engine, Ncnn, OnnxRuntime, OpenVino
 from fastnn.measure import Entry
-from fastnn.registry import as_tuple
+from fastnn.registry import as_tuple, each_array, flat
 
 
 class Torch:
@@ -48,7 +46,7 @@ class Torch:
     def tensors(self, arrays, grads=()):
         """Tensors on copies of the arrays, those named in grads with requires_grad."""
         return {
-            name: self.torch.from_numpy(x.copy()).requires_grad_(name in grads) if isinstance(x, np.ndarray) else x
+            name: each_array(lambda a, name=name: self.torch.from_numpy(a.copy()).requires_grad_(name in grads), x)
             for name, x in arrays.items()
         }
 
@@ -67,7 +65,7 @@ class Torch:
 
     def arrays(self, results):
         """Outputs or gradients as NumPy arrays."""
-        return tuple(y.detach().numpy() for y in as_tuple(results))
+        return tuple(y.detach().numpy() for y in flat(as_tuple(results)))
 
 
 PEERS: dict[str, type[Torch] | type[Engine]] = {

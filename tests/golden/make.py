@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from peer import torch_results  # noqa: E402
 
-from fastnn.registry import as_tuple, specs  # noqa: E402
+from fastnn.registry import as_tuple, named_arrays, specs  # noqa: E402
 from fastnn.verify import Problem, widen  # noqa: E402
 
 LARGEST = 400  # numbers in a case's inputs
@@ -25,7 +25,9 @@ CASES = 3  # of an operator
 
 
 def size(case):
-    return sum(int(np.prod(s)) for s in case.shapes.values() if s is not None)
+    """Numbers in the inputs of a case."""
+    shapes = [s if isinstance(s, list) else [s] for s in case.shapes.values() if s is not None]
+    return sum(int(np.prod(s)) for group in shapes for s in group)
 
 
 def selection(spec):
@@ -42,7 +44,8 @@ def make(spec):
         dy = problem.dy if spec.grads else ()
         outputs, grads = torch_results(spec, widen(problem.arrays), case.options, widen(dy))
         content[f"{i}.case"] = json.dumps({"shapes": case.shapes, "options": case.options})
-        content |= {f"{i}.in.{name}": x for name, x in problem.arrays.items() if x is not None}
+        inputs = named_arrays(problem.arrays).items()
+        content |= {f"{i}.in.{name.replace('[', '.').rstrip(']')}": x for name, x in inputs}
         content |= {f"{i}.dy.{k}": d for k, d in enumerate(as_tuple(dy))}
         content |= {f"{i}.out.{k}": y for k, y in enumerate(outputs)}
         content |= {f"{i}.grad.{name}": g for name, g in grads.items() if g is not None}
@@ -51,5 +54,5 @@ def make(spec):
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or specs():
-        if "torch" in specs()[name].peers:
+        if "torch" in specs()[name].peers and specs()[name].agrees is None:
             make(specs()[name])
