@@ -8,11 +8,13 @@ from support import differentiable, each_spec
 
 from fastnn import ops
 from fastnn.registry import as_tuple, specs
-from fastnn.specs import elementwise, loss, softmax
+from fastnn.specs import dropout, elementwise, loss, optim, softmax
 
 # Arguments that may have any number of axes.
 ANY_RANK = {
     *((spec.name, "x") for spec in (*elementwise.SPECS, *softmax.SPECS, *loss.SPECS)),
+    *((spec.name, "x") for spec in dropout.SPECS if spec.name not in ("dropout1d", "dropout2d")),
+    *((spec.name, next(iter(spec.cases[0].shapes))) for spec in optim.SPECS),
     ("batch_norm", "x"),
     ("js_divergence", "p"),
 }
@@ -42,7 +44,15 @@ not_float = pytest.mark.parametrize(
 
 
 def floats(arrays):
-    return [name for name, x in arrays.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+    """Names of the arguments that are arrays of floats, or lists of them."""
+    first = {name: x[0] if isinstance(x, list) else x for name, x in arrays.items()}
+    return [name for name, x in first.items() if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+
+
+def changed(arrays, name, change):
+    """The arrays with one of them changed, or the last of a list of them."""
+    x = arrays[name]
+    return {**arrays, name: [*x[:-1], change(x[-1])] if isinstance(x, list) else change(x)}
 
 
 def raises(error, op, name, said=""):
@@ -57,14 +67,14 @@ def test_not_an_array_of_floats(spec, change, said):
     arrays = spec.inputs(case)
     for name in floats(arrays):
         with raises(TypeError, spec.name, name, said):
-            spec.forward(ops, {**arrays, name: change(arrays[name])}, case.options)
+            spec.forward(ops, changed(arrays, name, change), case.options)
 
 
 @each_spec()
 def test_missing(spec):
     case = spec.cases[-1]
     arrays = spec.inputs(case)
-    parameters = inspect.signature(getattr(ops, f"{spec.name}_forward")).parameters
+    parameters = inspect.signature(spec.function(ops)).parameters
     for name in floats(arrays):
         if parameters[name].default is inspect.Parameter.empty:
             with raises(TypeError, spec.name, name, "NoneType"):
@@ -78,7 +88,7 @@ def test_mixed_dtypes(spec):
     arrays = spec.inputs(case)
     for name in floats(arrays)[1:]:
         with raises(TypeError, spec.name, name, "float64.*expected float32"):
-            spec.forward(ops, {**arrays, name: arrays[name].astype(np.float64)}, case.options)
+            spec.forward(ops, changed(arrays, name, lambda x: x.astype(np.float64)), case.options)
 
 
 @each_spec()
@@ -87,9 +97,9 @@ def test_wrong_rank(spec):
     arrays = spec.inputs(case)
     for name in floats(arrays):
         if (spec.name, name) not in ANY_RANK:
-            for changed in (arrays[name][None, None], np.array(1, np.float32)):
+            for change in (lambda x: x[None, None], lambda x: np.array(1, np.float32)):
                 with raises(ValueError, spec.name, name, "expected"):
-                    spec.forward(ops, {**arrays, name: changed}, case.options)
+                    spec.forward(ops, changed(arrays, name, change), case.options)
 
 
 @each_spec(differentiable)

@@ -15,13 +15,13 @@
 #define inat int32_t
 #define unat uint32_t
 #define FN(name) name##_f32
-#define REAL_(f) f##f /* the libm function for this type */
+#define REAL_(name) name##f /* the libm function for this type */
 #else
 #define real double
 #define inat int64_t
 #define unat uint64_t
 #define FN(name) name##_f64
-#define REAL_(f) f
+#define REAL_(name) name
 #endif
 
 #define vec FN(vec)
@@ -49,6 +49,7 @@ typedef real uvec __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)),
 #define vmin FN(vmin)
 #define vquotient FN(vquotient)
 #define vsquare FN(vsquare)
+#define vsqrt FN(vsqrt)
 #define vall FN(vall)
 #define vall_less FN(vall_less)
 #define vrelu FN(vrelu)
@@ -176,6 +177,8 @@ FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)
 #define vfirst FN(vfirst)
 #define vbetween FN(vbetween)
 #define vload_if FN(vload_if)
+#define vlanes FN(vlanes)
+#define vpick FN(vpick)
 #define vload_more FN(vload_more)
 #if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
 typedef __mmask16 lanes;
@@ -203,6 +206,29 @@ FNN_INLINE lanes vbetween(ptrdiff_t low, ptrdiff_t high)
     return (lanes)(vfirst(high) & ~vfirst(low));
 #else
     return (viota() < (inat)high) & (viota() >= (inat)low);
+#endif
+}
+
+/* Lanes i whose bit i is set. */
+FNN_INLINE lanes vlanes(uint32_t bits)
+{
+#if defined(FNN_BUILD_AVX512)
+    return (lanes)bits;
+#else
+    const ivec bit = ((ivec){0} + 1) << viota();
+    return (((ivec){0} + (inat)bits) & bit) == bit;
+#endif
+}
+
+/* a in the lanes of m, b in the others. */
+FNN_INLINE vec vpick(lanes m, vec a, vec b)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_mask_blend_pd(m, (__m512d)b, (__m512d)a);
+#else
+    return vsel(m, a, b);
 #endif
 }
 
@@ -275,6 +301,24 @@ FNN_INLINE vec vquotient(vec a, vec b)
     return q + r * (a - q * b);
 #else
     return a / b;
+#endif
+}
+
+/* Square roots, correctly rounded. */
+FNN_INLINE vec vsqrt(vec a)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_sqrt_ps((__m512)a);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_sqrt_pd((__m512d)a);
+#elif defined(FNN_BUILD_AVX2) && FNN_BITS == 32
+    return (vec)_mm256_sqrt_ps((__m256)a);
+#elif defined(FNN_BUILD_AVX2)
+    return (vec)_mm256_sqrt_pd((__m256d)a);
+#else
+    for (ptrdiff_t i = 0; i < VL; i++)
+        a[i] = REAL_(sqrt)(a[i]);
+    return a;
 #endif
 }
 

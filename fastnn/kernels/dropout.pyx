@@ -1,0 +1,61 @@
+"""Dropout: elements, or rows of them, that a counter-based generator draws."""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+from libc.math cimport floor
+from libc.stdint cimport int16_t, uint32_t, uint64_t
+
+from fastnn.kernels.runtime cimport (
+    FNN_DRAWS, Scratch, ceil_div, fnn_bernoulli, fnn_dropout_ukernels, past_caches, scratch, table_of, threads_for,
+)
+
+cnp.import_array()
+
+# Elements a task; a multiple of FNN_DRAWS.
+cdef Py_ssize_t BLOCK = 16384
+# An element's share of the time, in operations: the generator is most of it.
+cdef double FLOPS = 14
+
+
+cdef fnn_bernoulli trials(double p, uint64_t seed, uint64_t offset, double scale) noexcept:
+    """Elements are dropped with probability 0 <= p < 1, or what of it is a multiple of 2^-48."""
+    cdef double steps = p * 65536, whole = floor(steps)
+    cdef fnn_bernoulli b
+    b.seed, b.offset, b.scale = seed, offset, scale
+    b.threshold = <int16_t>(whole - 32768)
+    b.rest = <uint32_t>((steps - whole) * 4294967296.)
+    b.kept = b.dropped = b.shifted = 0
+    return b
+
+
+def elements(cnp.ndarray x, cnp.ndarray y, double p, uint64_t seed, uint64_t offset, double scale, shifts=None):
+    """y = x * scale, or x * 0 where an element is dropped; shifts: what is added to these, a pair."""
+    cdef const fnn_dropout_ukernels *uk = table_of(x).dropout
+    cdef fnn_bernoulli b = trials(p, seed, offset, scale)
+    cdef const char *px = <const char *>cnp.PyArray_DATA(x)
+    cdef char *py = <char *>cnp.PyArray_DATA(y)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), i
+    cdef double nbytes = 2. * cnp.PyArray_NBYTES(x)
+    cdef int past = px != py and past_caches(nbytes)
+    if shifts is not None:
+        b.kept, b.dropped = shifts
+        b.shifted = 1
+    for i in prange(ceil_div(n, BLOCK), nogil=True, num_threads=threads_for(FLOPS * n, nbytes), schedule="static"):
+        uk.dropout(&b, i * BLOCK, min(BLOCK, n - i * BLOCK), px, py, past)
+
+
+def rows(cnp.ndarray x, cnp.ndarray y, Py_ssize_t count, double p, uint64_t seed, uint64_t offset, double scale):
+    """The same for whole rows, of which x has `count`: the row's number is that of an element above."""
+    cdef const fnn_dropout_ukernels *uk = table_of(x).dropout
+    cdef fnn_bernoulli b = trials(p, seed, offset, scale)
+    cdef const char *px = <const char *>cnp.PyArray_DATA(x)
+    cdef char *py = <char *>cnp.PyArray_DATA(y)
+    cdef Scratch room = scratch(ceil_div(count, FNN_DRAWS) * (FNN_DRAWS // 8))
+    cdef uint32_t *keep = <uint32_t *>room.ptr
+    cdef double nbytes = 2. * cnp.PyArray_NBYTES(x)
+    cdef Py_ssize_t s = cnp.PyArray_SIZE(x) // max(count, 1), step = max(BLOCK // max(s, 1), 1), i
+    cdef int nt = threads_for(cnp.PyArray_SIZE(x), nbytes), past = px != py and past_caches(nbytes)
+    for i in prange(ceil_div(count, BLOCK), nogil=True, num_threads=threads_for(FLOPS * count, 0), schedule="static"):
+        uk.bits(&b, i * BLOCK, min(BLOCK, count - i * BLOCK), keep)
+    for i in prange(ceil_div(count, step), nogil=True, num_threads=nt, schedule="static"):
+        uk.rows(keep, i * step, min(step, count - i * step), s, scale, px, py, past)
