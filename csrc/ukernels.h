@@ -263,7 +263,7 @@ typedef struct {
 } fnn_recurrent_ukernels;
 
 /* ---- dropout.c ---- */
-enum { FNN_DRAWS = 128 }; /* elements that draw their random numbers together; tasks begin at multiples */
+enum { FNN_DRAWS = 256 }; /* elements that draw their random numbers together; tasks begin at multiples */
 
 /* Bernoulli trials (see philox.c): an element is dropped if its 16 random bits, a signed number, are less than the
  * threshold, or equal to it and 32 further bits less than rest. The numbers are those of (seed, offset, element). */
@@ -276,10 +276,14 @@ typedef struct {
 } fnn_bernoulli;
 
 typedef struct {
-    /* elements [first, first + n) of x and y */
-    void (*dropout)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, const void *x, void *y, int past);
-    /* bit i % 32 of keep[i / 32], first <= i < first + n rounded up to FNN_DRAWS: element i is kept */
+    /* elements [first, first + n) of x and y, and their bits (NULL: not wanted) */
+    void (*dropout)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, const void *x, void *y, uint32_t *keep,
+                    int past);
+    /* the bits alone. Bit i % 32 of keep[i / 32] says that element i is kept; those up to a multiple of FNN_DRAWS are
+     * written, too */
     void (*bits)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, uint32_t *keep);
+    /* elements [first, first + n): y = x * scale, or x * 0, by their bits */
+    void (*masked)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t n, double scale, const void *x, void *y, int past);
     /* y = x * scale, or x * 0, in rows [first, first + rows) of s elements, by these bits of the rows */
     void (*rows)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t s, double scale, const void *x,
                  void *y, int past);

@@ -1,4 +1,5 @@
-/* Dropout: y = x * (scale or 0) by Bernoulli trials of the elements (philox.c), or of rows of them. */
+/* Dropout: y = x * (scale or 0) by Bernoulli trials of the elements (philox.c), or of rows of them. The backward pass
+ * takes the bits of the trials from memory: drawing them again takes longer than reading one bit an element. */
 
 /* y[i] = x[i] * m + c: m is scale and c is kept where bit i of keep is set, else m is 0 and c is dropped; without
  * `shifted`, there is no c. Dropped infinities and NaN are NaN, and the sign of zeros is x's. */
@@ -18,13 +19,15 @@ FNN_INLINE void FN(apply_bits)(const uint32_t *keep, ptrdiff_t n, const real *x,
 }
 
 FNN_INLINE void FN(dropout_loop)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, const real *x, real *y,
-                                 int shifted, int past)
+                                 uint32_t *bits, int shifted, int past)
 {
     const philox_keys keys = philox_schedule(b->seed);
     const vec scale = vset1((real)b->scale), kept = vset1((real)b->kept), dropped = vset1((real)b->dropped);
     for (ptrdiff_t i = 0; i < n; i += FNN_DRAWS) {
         uint32_t keep[FNN_DRAWS / 32];
         bernoulli(&keys, b, first + i, keep);
+        if (bits)
+            memcpy(bits + i / 32, keep, sizeof keep);
         if (n - i >= FNN_DRAWS)
             FN(apply_bits)(keep, FNN_DRAWS, x + i, y + i, scale, shifted, kept, dropped, past);
         else
@@ -34,16 +37,30 @@ FNN_INLINE void FN(dropout_loop)(const fnn_bernoulli *b, ptrdiff_t first, ptrdif
         vstream_end();
 }
 
-static void FN(dropout)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, const void *x_, void *y_, int past)
+static void FN(dropout)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, const void *x_, void *y_, uint32_t *bits,
+                        int past)
 {
     const real *x = (const real *)x_ + first;
     real *y = (real *)y_ + first;
+    if (bits)
+        bits += first / 32;
+    past = past && vstream_head(y, n) == 0;
     if (b->shifted)
-        FN(dropout_loop)(b, first, n, x, y, 1, 0);
-    else if (past && vstream_head(y, n) == 0)
-        FN(dropout_loop)(b, first, n, x, y, 0, 1);
+        FN(dropout_loop)(b, first, n, x, y, bits, 1, past);
     else
-        FN(dropout_loop)(b, first, n, x, y, 0, 0);
+        FN(dropout_loop)(b, first, n, x, y, bits, 0, past);
+}
+
+static void FN(dropout_masked)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t n, double scale, const void *x_, void *y_,
+                               int past)
+{
+    const real *x = (const real *)x_ + first;
+    real *y = (real *)y_ + first;
+    if (past && vstream_head(y, n) == 0) {
+        FN(apply_bits)(keep + first / 32, n, x, y, vset1((real)scale), 0, (vec){0}, (vec){0}, 1);
+        vstream_end();
+    } else
+        FN(apply_bits)(keep + first / 32, n, x, y, vset1((real)scale), 0, (vec){0}, (vec){0}, 0);
 }
 
 static void FN(dropout_bits)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, uint32_t *keep)
@@ -77,6 +94,7 @@ static void FN(dropout_rows)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t ro
 
 static const fnn_dropout_ukernels FN(dropout_ukernels) = {
     .dropout = FN(dropout),
+    .masked = FN(dropout_masked),
     .bits = FN(dropout_bits),
     .rows = FN(dropout_rows),
 };

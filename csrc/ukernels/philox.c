@@ -1,6 +1,7 @@
-/* Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror & Shaw 2011 ("Parallel random numbers: as easy as
- * 1, 2, 3"): four words of 32 random bits from a counter of four words and a key of two. Nothing depends on the element
- * type; all.c includes this once.
+/* Philox4x32-7, the counter-based generator of Salmon, Moraes, Dror & Shaw 2011 ("Parallel random numbers: as easy as
+ * 1, 2, 3"): four words of 32 random bits from a counter of four words and a key of two. Seven rounds are the fewest that
+ * pass all tests of BigCrush there; the ten of other libraries are a margin. Nothing depends on the element type; all.c
+ * includes this once.
  *
  * A word of the counter is the lower half of a 64-bit lane, because a product of two words takes a whole one. What the
  * upper half holds does not matter: products ignore it. */
@@ -11,8 +12,13 @@ typedef int16_t halves __attribute__((vector_size(FNN_VBYTES)));
 enum {
     FNN_WORD_LANES = FNN_VBYTES / 8,
     FNN_HALF_LANES = FNN_VBYTES / 2,
-    PHILOX_ROUNDS = 10,
-    PHILOX_GROUP = 16, /* counters whose words are made and stored together, whatever the vector length */
+    PHILOX_ROUNDS = 7,
+    PHILOX_GROUP = 16, /* counters whose words are stored together, whatever the vector length */
+#if defined(FNN_BUILD_AVX512)
+    PHILOX_CHAINS = 4, /* vectors of counters at a time, of four registers each: multiplications take some cycles */
+#else
+    PHILOX_CHAINS = 2,
+#endif
 };
 
 #define PHILOX_M0 UINT64_C(0xD2511F53)
@@ -48,34 +54,38 @@ FNN_INLINE words word_products(words a, words b)
 #endif
 }
 
-/* c becomes the random words of the counters c. */
-FNN_INLINE void philox_vectors(const philox_keys *keys, words c[4])
+/* The random words of consecutive counters, first + l for l < FNN_DRAWS / 8, and `high`, which are two parts of 64 bits:
+ * word k to out[l / 16][k][l % 16]. */
+FNN_INLINE void philox_words(const philox_keys *keys, uint64_t first, uint64_t high, uint32_t out[][4][PHILOX_GROUP])
 {
-    const words m0 = (words){0} + PHILOX_M0, m1 = (words){0} + PHILOX_M1;
-#pragma GCC unroll 10
-    for (int r = 0; r < PHILOX_ROUNDS; r++) {
-        const words p0 = word_products(c[0], m0), p1 = word_products(c[2], m1);
-        c[0] = (p1 >> 32) ^ c[1] ^ keys->k[r][0];
-        c[1] = p1;
-        c[2] = (p0 >> 32) ^ c[3] ^ keys->k[r][1];
-        c[3] = p0;
-    }
-}
-
-/* out[k][l] = word k of counter (first + l, high), l < PHILOX_GROUP: counters in two parts of 64 bits. */
-FNN_INLINE void philox_group(const philox_keys *keys, uint64_t first, uint64_t high, uint32_t out[4][PHILOX_GROUP])
-{
+    const words m0 = (words){0} + PHILOX_M0, m1 = (words){0} + PHILOX_M1, high0 = (words){0} + high;
     words step;
     for (int i = 0; i < FNN_WORD_LANES; i++)
         step[i] = 2 * (uint64_t)i;
-    for (int l = 0; l < PHILOX_GROUP; l += 2 * FNN_WORD_LANES) {
-        const words even = step + (first + (uint64_t)l), odd = even + 1, high0 = (words){0} + high;
-        words a[4] = {even, even >> 32, high0, high0 >> 32}, b[4] = {odd, odd >> 32, high0, high0 >> 32};
-        philox_vectors(keys, a);
-        philox_vectors(keys, b);
-        for (int k = 0; k < 4; k++) {
-            const words both = (a[k] & UINT32_MAX) | b[k] << 32; /* the order of memory, lower half first */
-            memcpy(&out[k][l], &both, sizeof both);
+    for (int l = 0; l < FNN_DRAWS / 8; l += PHILOX_CHAINS * FNN_WORD_LANES) {
+        words c[PHILOX_CHAINS][4]; /* of two neighbours, even and odd counters */
+#pragma GCC unroll 4
+        for (int j = 0; j < PHILOX_CHAINS; j++) {
+            const words low = step + (first + (uint64_t)(l + j / 2 * 2 * FNN_WORD_LANES + j % 2));
+            c[j][0] = low, c[j][1] = low >> 32, c[j][2] = high0, c[j][3] = high0 >> 32;
+        }
+#pragma GCC unroll 7
+        for (int r = 0; r < PHILOX_ROUNDS; r++)
+#pragma GCC unroll 4
+            for (int j = 0; j < PHILOX_CHAINS; j++) {
+                const words p0 = word_products(c[j][0], m0), p1 = word_products(c[j][2], m1);
+                c[j][0] = (p1 >> 32) ^ c[j][1] ^ keys->k[r][0];
+                c[j][1] = p1;
+                c[j][2] = (p0 >> 32) ^ c[j][3] ^ keys->k[r][1];
+                c[j][3] = p0;
+            }
+#pragma GCC unroll 4
+        for (int j = 0; j < PHILOX_CHAINS; j += 2) {
+            const int at = l + j * FNN_WORD_LANES;
+            for (int k = 0; k < 4; k++) {
+                const words both = (c[j][k] & UINT32_MAX) | c[j + 1][k] << 32; /* in memory the lower half is first */
+                memcpy(&out[at / PHILOX_GROUP][k][at % PHILOX_GROUP], &both, sizeof both);
+            }
         }
     }
 }
@@ -115,18 +125,17 @@ FNN_INLINE uint32_t half_bits(halves m)
 /* Which of the FNN_DRAWS elements from `first` on, a multiple of so many, does a Bernoulli trial keep? Bit i % 32 of
  * keep[i / 32].
  *
- * Element first + i draws 16 bits: half i % 2, the lower one first, of word i / 32 of counter (first + i) / 8 rounded down
- * to a multiple of 16, plus i % 32 / 2. As a signed number they are compared with the threshold. Where they equal it,
- * 32 further bits decide, word 0 of counter first + i with the top bit set, so that the probability is a multiple of
- * 2^-48. */
+ * Element e draws 16 bits: half e % 2, the lower one first, of word e / 32 % 4 of counter e / 128 * 16 + e % 32 / 2. As a
+ * signed number they are compared with the threshold. Where they equal it, 32 further bits decide, word 0 of counter
+ * 2^63 + e, so that the probability is a multiple of 2^-48. */
 FNN_INLINE void bernoulli(const philox_keys *keys, const fnn_bernoulli *b, ptrdiff_t first,
                           uint32_t keep[FNN_DRAWS / 32])
 {
-    uint32_t drawn[4][PHILOX_GROUP];
+    uint32_t drawn[FNN_DRAWS / 8 / PHILOX_GROUP][4][PHILOX_GROUP];
     int16_t half[FNN_DRAWS];
     const halves threshold = (halves){0} + b->threshold;
     halves ties = {0};
-    philox_group(keys, (uint64_t)first / 8, b->offset, drawn);
+    philox_words(keys, (uint64_t)first / 8, b->offset, drawn);
     memcpy(half, drawn, sizeof half);
     for (int w = 0; w < FNN_DRAWS / 32; w++) {
         uint32_t dropped = 0;

@@ -121,7 +121,7 @@ def call_of(module, spec, direction, arrays, options, dy):
     arrays = copies(arrays)
     forward = partial(spec.function(module), **arrays, **options)
     if spec.updates:
-        updated = [arrays[name] for name in spec.updates]
+        updated = [arrays.get(name) for name in spec.updates]
         return lambda: ((forward(), *updated), None)
     if direction == "forward":
         return partial(forward, keep=False)

@@ -6,7 +6,7 @@ from libc.math cimport floor
 from libc.stdint cimport int16_t, uint32_t, uint64_t
 
 from fastnn.kernels.runtime cimport (
-    FNN_DRAWS, Scratch, ceil_div, fnn_bernoulli, fnn_dropout_ukernels, past_caches, scratch, table_of, threads_for,
+    FNN_DRAWS, ceil_div, data_or_null, fnn_bernoulli, fnn_dropout_ukernels, past_caches, table_of, threads_for,
 )
 
 cnp.import_array()
@@ -14,7 +14,7 @@ cnp.import_array()
 # Elements a task; a multiple of FNN_DRAWS.
 cdef Py_ssize_t BLOCK = 16384
 # An element's share of the time, in operations: the generator is most of it.
-cdef double FLOPS = 14
+cdef double FLOPS = 10
 
 
 cdef fnn_bernoulli trials(double p, uint64_t seed, uint64_t offset, double scale) noexcept:
@@ -28,12 +28,20 @@ cdef fnn_bernoulli trials(double p, uint64_t seed, uint64_t offset, double scale
     return b
 
 
-def elements(cnp.ndarray x, cnp.ndarray y, double p, uint64_t seed, uint64_t offset, double scale, shifts=None):
-    """y = x * scale, or x * 0 where an element is dropped; shifts: what is added to these, a pair."""
+def bits_of(Py_ssize_t n):
+    """How many words of 32 bits hold those of n elements."""
+    return ceil_div(n, FNN_DRAWS) * (FNN_DRAWS // 32)
+
+
+def elements(cnp.ndarray x, cnp.ndarray y, double p, uint64_t seed, uint64_t offset, double scale, shifts,
+             cnp.ndarray bits):
+    """y = x * scale, or x * 0 where an element is dropped. shifts: what is added to these, a pair, or None. bits: which
+    are kept, int32, or None."""
     cdef const fnn_dropout_ukernels *uk = table_of(x).dropout
     cdef fnn_bernoulli b = trials(p, seed, offset, scale)
     cdef const char *px = <const char *>cnp.PyArray_DATA(x)
     cdef char *py = <char *>cnp.PyArray_DATA(y)
+    cdef uint32_t *keep = <uint32_t *>data_or_null(bits)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(x), i
     cdef double nbytes = 2. * cnp.PyArray_NBYTES(x)
     cdef int past = px != py and past_caches(nbytes)
@@ -41,21 +49,40 @@ def elements(cnp.ndarray x, cnp.ndarray y, double p, uint64_t seed, uint64_t off
         b.kept, b.dropped = shifts
         b.shifted = 1
     for i in prange(ceil_div(n, BLOCK), nogil=True, num_threads=threads_for(FLOPS * n, nbytes), schedule="static"):
-        uk.dropout(&b, i * BLOCK, min(BLOCK, n - i * BLOCK), px, py, past)
+        uk.dropout(&b, i * BLOCK, min(BLOCK, n - i * BLOCK), px, py, keep, past)
 
 
-def rows(cnp.ndarray x, cnp.ndarray y, Py_ssize_t count, double p, uint64_t seed, uint64_t offset, double scale):
-    """The same for whole rows, of which x has `count`: the row's number is that of an element above."""
+def draw(cnp.ndarray x, cnp.ndarray bits, Py_ssize_t n, double p, uint64_t seed, uint64_t offset):
+    """The bits alone, of n elements; of x only the dtype counts."""
     cdef const fnn_dropout_ukernels *uk = table_of(x).dropout
-    cdef fnn_bernoulli b = trials(p, seed, offset, scale)
+    cdef fnn_bernoulli b = trials(p, seed, offset, 0)
+    cdef uint32_t *keep = <uint32_t *>cnp.PyArray_DATA(bits)
+    cdef Py_ssize_t i
+    for i in prange(ceil_div(n, BLOCK), nogil=True, num_threads=threads_for(FLOPS * n, 0), schedule="static"):
+        uk.bits(&b, i * BLOCK, min(BLOCK, n - i * BLOCK), keep)
+
+
+def masked(cnp.ndarray x, cnp.ndarray y, cnp.ndarray bits, double scale):
+    """y = x * scale, or x * 0, by the elements' bits."""
+    cdef const fnn_dropout_ukernels *uk = table_of(x).dropout
     cdef const char *px = <const char *>cnp.PyArray_DATA(x)
     cdef char *py = <char *>cnp.PyArray_DATA(y)
-    cdef Scratch room = scratch(ceil_div(count, FNN_DRAWS) * (FNN_DRAWS // 8))
-    cdef uint32_t *keep = <uint32_t *>room.ptr
+    cdef const uint32_t *keep = <const uint32_t *>cnp.PyArray_DATA(bits)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(x), i
+    cdef double nbytes = 2. * cnp.PyArray_NBYTES(x)
+    cdef int past = px != py and past_caches(nbytes)
+    for i in prange(ceil_div(n, BLOCK), nogil=True, num_threads=threads_for(2. * n, nbytes), schedule="static"):
+        uk.masked(keep, i * BLOCK, min(BLOCK, n - i * BLOCK), scale, px, py, past)
+
+
+def rows(cnp.ndarray x, cnp.ndarray y, Py_ssize_t count, cnp.ndarray bits, double scale):
+    """The same of whole rows, of which x has `count`."""
+    cdef const fnn_dropout_ukernels *uk = table_of(x).dropout
+    cdef const char *px = <const char *>cnp.PyArray_DATA(x)
+    cdef char *py = <char *>cnp.PyArray_DATA(y)
+    cdef const uint32_t *keep = <const uint32_t *>cnp.PyArray_DATA(bits)
     cdef double nbytes = 2. * cnp.PyArray_NBYTES(x)
     cdef Py_ssize_t s = cnp.PyArray_SIZE(x) // max(count, 1), step = max(BLOCK // max(s, 1), 1), i
     cdef int nt = threads_for(cnp.PyArray_SIZE(x), nbytes), past = px != py and past_caches(nbytes)
-    for i in prange(ceil_div(count, BLOCK), nogil=True, num_threads=threads_for(FLOPS * count, 0), schedule="static"):
-        uk.bits(&b, i * BLOCK, min(BLOCK, count - i * BLOCK), keep)
     for i in prange(ceil_div(count, step), nogil=True, num_threads=nt, schedule="static"):
         uk.rows(keep, i * step, min(step, count - i * step), s, scale, px, py, past)

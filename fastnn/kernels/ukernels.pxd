@@ -239,9 +239,11 @@ cdef extern from "ukernels.h" nogil:
         int shifted
 
     ctypedef struct fnn_dropout_ukernels:
-        void (*dropout)(const fnn_bernoulli *b, Py_ssize_t first, Py_ssize_t n, const void *x, void *y,
+        void (*dropout)(const fnn_bernoulli *b, Py_ssize_t first, Py_ssize_t n, const void *x, void *y, uint32_t *keep,
                         int past) noexcept nogil
         void (*bits)(const fnn_bernoulli *b, Py_ssize_t first, Py_ssize_t n, uint32_t *keep) noexcept nogil
+        void (*masked)(const uint32_t *keep, Py_ssize_t first, Py_ssize_t n, double scale, const void *x, void *y,
+                       int past) noexcept nogil
         void (*rows)(const uint32_t *keep, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t s, double scale,
                      const void *x, void *y, int past) noexcept nogil
 

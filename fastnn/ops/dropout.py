@@ -1,11 +1,12 @@
 """Dropout (K15; Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting").
 
 What is dropped is a pure function of seed, offset and the element's place, at any number of threads, instruction-set
-level and dtype. Element i draws 16 bits from Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as
-1, 2, 3") with the key `seed` and the 128-bit counter offset * 2^64 + block, block = i // 128 * 16 + i % 32 // 2: they
-are half i % 2 of word i // 32 % 4, as a signed number u, and the element is dropped if u + 32768 < floor(65536 p). If
-they are equal, 32 further bits decide (word 0 of block 2^63 + i), so that p is met to 2^-48. The backward pass draws
-again, which takes no longer than its memory traffic.
+level and dtype. Element i draws 16 bits from Philox4x32-7 (Salmon et al. 2011, "Parallel random numbers: as easy as
+1, 2, 3": seven rounds are the fewest that pass all of BigCrush) with the key `seed` and the 128-bit counter
+offset * 2^64 + block, block = i // 128 * 16 + i % 32 // 2: they are half i % 2 of word i // 32 % 4, as a signed number
+u, and the element is dropped if u + 32768 < floor(65536 p). If they are equal, 32 further bits decide (word 0 of block
+2^63 + i), so that p is met to 2^-48. For the backward pass, one bit an element is kept: to read it takes less time than
+to draw it again.
 
 Shared by all: p: the probability of being dropped, 0 to 1. seed, offset: integers in [0, 2^64); calls with different
 offsets are independent. training: False leaves x as it is. out: a writable C-contiguous array of x's shape and dtype to
@@ -20,7 +21,7 @@ import numpy as np
 
 from fastnn.descriptors import is_int, number
 from fastnn.kernels import dropout as kernels
-from fastnn.ops._arrays import array, array_of_shape, destination, empty_like
+from fastnn.ops._arrays import array, array_of_shape, destination, empty_indices, empty_like
 
 __all__ = [
     "alpha_dropout_backward",
@@ -37,20 +38,20 @@ __all__ = [
 SELU_LIMIT = 1.7580993408473766
 
 
+FLOAT32 = np.dtype(np.float32)
 LIKE = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
 
 
 class DropoutCtx(NamedTuple):
-    """What the backward pass needs of the forward pass: how to draw the same numbers again."""
+    """What the backward pass needs of the forward pass."""
 
     shape: tuple
     like: np.ndarray
     """An empty array of x's dtype."""
     rows: int | None
     """How many rows are dropped as wholes; None: elements are dropped."""
-    p: float
-    seed: int
-    offset: int
+    bits: np.ndarray | None
+    """A bit for each, set where it is kept; None: all are, as they are."""
     scale: float
 
 
@@ -62,25 +63,22 @@ def forward(op, given, x, rows, p, seed, offset, scale, shifts, out, keep):
             raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
         if not 0 <= value < 2**64:
             raise ValueError(f"{op}: {name} is {value}, expected 0 to 2^64 - 1")
-    if p == 0 and out is not None and out is given:
-        y = given  # whatever its layout, as nothing is written
-    else:
-        y = destination(out, op, x, False)
-        draw(x, y, rows, p, seed, offset, scale, shifts)
-    return y, DropoutCtx(x.shape, LIKE[x.dtype], rows, p, seed, offset, scale) if keep else None
-
-
-def draw(x, y, rows, p, seed, offset, scale, shifts=None):
-    """y = x with what the numbers of (seed, offset) say dropped; with p = 0 y = x."""
     if p == 0:
-        np.copyto(y, x)
-        return
-    if p == 1:  # everything is kept, but as 0
-        p, scale, shifts = 0.0, 0.0, None
+        y = out if out is not None and out is given else destination(out, op, x, False)  # itself in whatever layout
+        if y is not given:
+            np.copyto(y, x)
+        return y, DropoutCtx(x.shape, LIKE[x.dtype], rows, None, scale) if keep else None
+    y, bits = destination(out, op, x, False), None
+    if keep or rows is not None:
+        bits = empty_indices((kernels.bits_of(x.size if rows is None else rows),), LIKE[FLOAT32])
+    if p == 1:  # all are kept, but as 0
+        p, shifts = 0.0, None
     if rows is None:
-        kernels.elements(x, y, p, seed, offset, scale, shifts)
+        kernels.elements(x, y, p, seed, offset, scale, shifts, bits)
     else:
-        kernels.rows(x, y, rows, p, seed, offset, scale)
+        kernels.draw(x, bits, rows, p, seed, offset)
+        kernels.rows(x, y, rows, bits, scale)
+    return y, DropoutCtx(x.shape, LIKE[x.dtype], rows, bits, scale) if keep else None
 
 
 def backward_of(op, formula):
@@ -89,7 +87,12 @@ def backward_of(op, formula):
     def backward(dy, ctx):
         dy = array_of_shape(dy, op, "dy", ctx.shape, ctx.like)
         dx = empty_like(dy)
-        draw(dy, dx, *ctx[2:])
+        if ctx.bits is None:
+            np.copyto(dx, dy)
+        elif ctx.rows is None:
+            kernels.masked(dy, dx, ctx.bits, ctx.scale)
+        else:
+            kernels.rows(dy, dx, ctx.rows, ctx.bits, ctx.scale)
         return dx
 
     backward.__name__ = backward.__qualname__ = f"{op}_backward"

@@ -1,4 +1,4 @@
-"""Philox4x32-10, the counter-based generator of Salmon et al. 2011, and the Bernoulli trials of dropout."""
+"""Philox4x32-7, the counter-based generator of Salmon et al. 2011, and the Bernoulli trials of dropout."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ W0, W1 = 0x9E3779B9, 0xBB67AE85
 LOW, WORD = np.uint64(2**32 - 1), np.uint64(32)
 
 
-def philox4x32(counter, key):
+def philox4x32(counter, key, rounds=7):
     """The four words of every counter (4, …) under the key (k0, k1): 32 bits each, as uint64."""
     c0, c1, c2, c3 = np.asarray(counter, np.uint64)
-    for r in range(10):
+    for r in range(rounds):
         k0, k1 = (np.uint64((k + r * w) % 2**32) for k, w in zip(key, (W0, W1), strict=True))
         p0, p1 = c0 * M0, c2 * M1
         c0, c1, c2, c3 = (p1 >> WORD) ^ c1 ^ k0, p1 & LOW, (p0 >> WORD) ^ c3 ^ k1, p0 & LOW
