@@ -384,6 +384,72 @@ typedef struct {
                                const void *c, const void *dh, const void *dy, void *dc, void *dgates, void *dbias);
 } fnn_recurrent_ukernels;
 
+/* ---- dropout.c ---- */
+enum { FNN_DRAWS = 256 }; /* elements that draw their random numbers together; tasks begin at multiples */
+
+/* Bernoulli trials (see philox.c): an element is dropped if its 16 random bits, a signed number, are less than the
+ * threshold, or equal to it and 32 further bits less than rest. The numbers are those of (seed, offset, element). */
+typedef struct {
+    uint64_t seed, offset;
+    int16_t threshold;
+    uint32_t rest;
+    double scale, kept, dropped; /* y = x * scale + kept, or x * 0 + dropped */
+    int shifted;                 /* else without the second terms */
+} fnn_bernoulli;
+
+typedef struct {
+    /* elements [first, first + n) of x and y, and their bits (NULL: not wanted) */
+    void (*dropout)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, const void *x, void *y, uint32_t *keep,
+                    int past);
+    /* the bits alone. Bit i % 32 of keep[i / 32] says that element i is kept; those up to a multiple of FNN_DRAWS are
+     * written, too */
+    void (*bits)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, uint32_t *keep);
+    /* elements [first, first + n): y = x * scale, or x * 0, by their bits */
+    void (*masked)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t n, double scale, const void *x, void *y, int past);
+    /* y = x * scale, or x * 0, in rows [first, first + rows) of s elements, by these bits of the rows */
+    void (*rows)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t s, double scale, const void *x,
+                 void *y, int past);
+} fnn_dropout_ukernels;
+
+/* ---- embedding.c ---- */
+/* The rows of dy (d elements) that belong to row r of the table are order[start[r]], …, order[start[r + 1] - 1]. */
+typedef struct {
+    ptrdiff_t d;
+    const int64_t *start, *order;
+    const void *dy;
+    int by_frequency; /* the sum is divided by their number */
+} fnn_scatter;
+
+typedef struct {
+    /* y[j] = weight[index[j]], j < n, in rows of d elements */
+    void (*gather)(ptrdiff_t n, ptrdiff_t d, const int64_t *index, const void *weight, void *y, int past);
+    /* columns [c0, c1) of rows [first, first + rows) of the table's gradient */
+    void (*sums)(const fnn_scatter *s, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t c0, ptrdiff_t c1, void *dweight,
+                 int past);
+    /* a row whose p-norm exceeds max_norm is scaled to that */
+    void (*renorm)(ptrdiff_t d, double max_norm, double p, void *row);
+} fnn_embedding_ukernels;
+
+/* ---- optim.c ---- */
+typedef struct {
+    double lr, momentum, dampening, weight_decay, beta1, beta2, eps; /* beta2 is RMSprop's alpha */
+    double rate;   /* Adam: lr / (1 - beta1^step); clipping: the factor or the limit */
+    double shrink; /* Adam: 1 / sqrt(1 - beta2^step) */
+    int first, nesterov, maximize, centered, amsgrad, decoupled;
+} fnn_step;
+
+/* n elements of the arrays a[0], a[1], … */
+typedef void fnn_step_function(const fnn_step *o, ptrdiff_t n, void *const *a);
+
+typedef struct {
+    fnn_step_function *sgd;     /* parameter, gradient, momentum buffer (if momentum is not 0) */
+    fnn_step_function *rmsprop; /* parameter, gradient, mean square, mean (if centered), buffer (if momentum is not 0) */
+    fnn_step_function *adam;    /* parameter, gradient, mean, mean square, its maximum (if amsgrad) */
+    fnn_step_function *clamp, *scale; /* gradient */
+    double (*sum_of_squares)(ptrdiff_t n, const void *x);
+    double (*largest)(ptrdiff_t n, const void *x); /* magnitude */
+} fnn_optim_ukernels;
+
 /* ---- limits.c: what the machine can do ---- */
 typedef struct {
     double (*fma_chain)(ptrdiff_t steps); /* steps * fma_chain_flops operations */
@@ -409,6 +475,9 @@ typedef struct {
     const fnn_softmax_ukernels *softmax;
     const fnn_loss_ukernels *loss;
     const fnn_recurrent_ukernels *recurrent;
+    const fnn_dropout_ukernels *dropout;
+    const fnn_embedding_ukernels *embedding;
+    const fnn_optim_ukernels *optim;
     const fnn_limits_ukernels *limits;
 } fnn_ukernels;
 

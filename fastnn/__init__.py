@@ -3,17 +3,22 @@
 from fastnn import functional, ops, reference
 from fastnn.config import show_config
 from fastnn.kernels.runtime import release_memory
+from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
 from fastnn.threads import get_num_threads, num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Generator",
     "functional",
     "get_num_threads",
+    "get_rng_state",
+    "manual_seed",
     "num_threads",
     "ops",
     "reference",
     "release_memory",
     "set_num_threads",
+    "set_rng_state",
     "show_config",
 ]

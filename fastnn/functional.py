@@ -5,6 +5,7 @@ Functions of one element take any shape, float32 or float64.
 
 from fastnn import ops
 from fastnn.moves import upsample_desc
+from fastnn.random import default_generator
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -12,6 +13,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "add",
+    "alpha_dropout",
     "argmax",
     "avg_pool1d",
     "avg_pool2d",
@@ -22,7 +24,11 @@ __all__ = [
     "conv2d",
     "conv_transpose2d",
     "cross_entropy",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
     "elu",
+    "embedding",
     "erf",
     "exp",
     "gelu",
@@ -145,6 +151,46 @@ def log(input, *, out=None):
 def erf(input, *, out=None):
     """Error function, written to out if that is given."""
     return ops.erf_forward(input, out=out, keep=False)[0]
+
+
+def dropped(forward, input, p, training, inplace, seed, generator):
+    """forward with the numbers of a seed, or of a generator's next call; it draws none if it needs none."""
+    if not training or p == 0:
+        out, seed, offset = input, 0, 0  # input itself, as in torch, once it has been checked
+    else:
+        seed, offset = (generator or default_generator).draw() if seed is None else (seed, 0)
+        out = input if inplace else None
+    return forward(input, p, seed=seed, offset=offset, training=training, out=out, keep=False)[0]
+
+
+def dropout(input, p=0.5, training=True, inplace=False, *, seed=None, generator=None):
+    """0 with probability p, else input / (1 - p); input itself if not training.
+
+    inplace: written to input. Random numbers: those of `seed`; else of `generator`, a fastnn.Generator; else of the
+    process's (fastnn.manual_seed).
+    """
+    return dropped(ops.dropout_forward, input, p, training, inplace, seed, generator)
+
+
+def dropout1d(input, p=0.5, training=True, inplace=False, *, seed=None, generator=None):
+    """The same of whole channels of input (N, C, L) or (C, L)."""
+    return dropped(ops.dropout1d_forward, input, p, training, inplace, seed, generator)
+
+
+def dropout2d(input, p=0.5, training=True, inplace=False, *, seed=None, generator=None):
+    """The same of whole channels of input (N, C, H, W)."""
+    return dropped(ops.dropout2d_forward, input, p, training, inplace, seed, generator)
+
+
+def alpha_dropout(input, p=0.5, training=False, inplace=False, *, seed=None, generator=None):
+    """Dropout that keeps mean 0 and variance 1, for SELU; see ops.alpha_dropout_forward."""
+    return dropped(ops.alpha_dropout_forward, input, p, training, inplace, seed, generator)
+
+
+def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    """The rows of weight (V, D) at the integer indices input, (*input.shape, D); see ops.embedding_forward."""
+    options = padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
+    return ops.embedding_forward(input, weight, *options, keep=False)[0]
 
 
 def softmax(input, dim):

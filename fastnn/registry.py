@@ -124,9 +124,15 @@ def as_tuple(outputs):
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
+def listed(results):
+    """The arrays among results, those in lists one by one, without absent ones."""
+    return [y for y in flat(dict(enumerate(as_tuple(results)))).values() if y is not None]
+
+
 @dataclass(frozen=True)
 class OpSpec:
-    """An operator `name`: ops.{name}_forward(**arrays, **options) and ops.{name}_backward(dy, ctx)."""
+    """An operator `name`: ops.{name}_forward(**arrays, **options) and ops.{name}_backward(dy, ctx); or, if it `updates`
+    its arguments, ops.{name}(**arrays, **options)."""
 
     name: str
     grads: tuple[str, ...]
@@ -150,6 +156,8 @@ class OpSpec:
     """Integer inputs give results without rounding, so kernels must equal the reference bit for bit."""
     distinct: bool = False
     """Not differentiable at ties: gradient checks draw distinct values."""
+    derivative: Callable[[Case], bool] = lambda case: True
+    """Is backward the derivative? Options can make it something else by convention: not for gradient checks."""
     outputs: int = 1
     """How many leading outputs of forward have a gradient: backward's dy is one array, or a tuple of so many."""
     batch: Callable[[Case], Mapping[str, int]] = lambda case: {"x": 0}
@@ -162,6 +170,12 @@ class OpSpec:
     """(case, dtype, rng, kind) -> the array arguments, where drawing all independently will not do."""
     peers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """Package name -> f(package, **arrays, **options) that computes the same in it, on its own arrays."""
+    updates: tuple[str, ...] = ()
+    """Arguments that the function is there to update in place. It has no context and no backward pass, and what a peer
+    returns is the function's result and then these arguments."""
+    agrees: Callable[..., str] | None = None
+    """(direction, results, arrays, dy, **options) -> what is wrong with a peer's results, empty if nothing is: of an
+    operator whose random numbers are its own. None: results are those of the reference."""
     prepares: str | None = None
     """The array argument that ops.prepare_{name} packs or transforms once for many calls, where there is that."""
     sized: Callable[[int], Case] | None = None
@@ -172,13 +186,18 @@ class OpSpec:
         """The array arguments of a case; the same seed gives the same values in every dtype."""
         return self.make(case, np.dtype(dtype), np.random.default_rng(seed), kind)
 
+    def function(self, module, direction="forward"):
+        """The operator's function in `module` (fastnn.ops or fastnn.reference)."""
+        return getattr(module, self.name if self.updates else f"{self.name}_{direction}")
+
     def forward(self, module, arrays, options, **extra):
-        """(outputs, ctx) of `module` (fastnn.ops or fastnn.reference)."""
-        return getattr(module, f"{self.name}_forward")(**arrays, **options, **extra)
+        """(outputs, ctx) of `module`."""
+        result = self.function(module)(**arrays, **options, **extra)
+        return (result, None) if self.updates else result
 
     def backward(self, module, dy, ctx, **extra):
         """Gradients by name."""
-        grads = as_tuple(getattr(module, f"{self.name}_backward")(dy, ctx, **extra))
+        grads = as_tuple(self.function(module, "backward")(dy, ctx, **extra))
         return dict(zip(self.grads, grads, strict=True))
 
     def draw_dy(self, outputs, seed=1, kind="normal"):

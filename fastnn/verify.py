@@ -251,7 +251,10 @@ class Problem:
         for name, x in flat(arrays).items():
             if isinstance(x, np.ndarray):
                 untouched = np.array_equal(before[name], after[name], equal_nan=x.dtype.kind == "f")
-                bound = tolerance(spec, case, dtype, after[name], None, self.exact or untouched)
+                # An update is a sum of what was there and its change, neither of which exceeds twice the larger of
+                # these.
+                terms = np.maximum(np.abs(after[name]), np.abs(before[name])) if x.dtype.kind == "f" else after[name]
+                bound = tolerance(spec, case, dtype, terms, None, self.exact or untouched)
                 verdicts.append(compare(x, after[name], bound, f"{name} after the call"))
         return worst(verdicts)
 

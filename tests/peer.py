@@ -1,16 +1,16 @@
 """PyTorch as another witness: an operator's results by its torch peer, and the kernels' verdict against them."""
 
-from fastnn.registry import as_tuple, flat, map_arrays, restored
+from fastnn.registry import as_tuple, flat, listed, map_arrays, restored
 
 
 def torch_results(spec, arrays, options, dy):
-    """(outputs, gradients by name) of the operator's torch peer, as NumPy arrays."""
+    """(outputs, gradients by name) of the operator's torch peer, as NumPy arrays; updated arguments are outputs."""
     import torch
 
     tensors = map_arrays(lambda x: torch.from_numpy(x.copy()), arrays)
     arguments = {name: tensors[name] for name in spec.grads}
     variables = {name: x.requires_grad_() for name, x in flat(arguments).items() if x is not None}
-    outputs = as_tuple(spec.peers["torch"](torch, **tensors, **options))
+    outputs = listed(spec.peers["torch"](torch, **tensors, **options))
     grads = dict.fromkeys(flat(arguments))
     if variables:
         dy = [torch.from_numpy(d.copy()) for d in as_tuple(dy)]
@@ -25,7 +25,11 @@ def judge(problem, outputs, grads):
     What it does not compute (further outputs, updated arguments) is left to the reference.
     """
     after, expected, ctx = problem.reference()
-    problem.truth = after, (*outputs, *expected[len(outputs) :]), ctx
+    expected = listed(expected)
+    outputs, updated = outputs[: len(expected)], iter(outputs[len(expected) :])
+    for name in problem.spec.updates:
+        after[name] = map_arrays(lambda x: next(updated), after.get(name))
+    problem.truth = after, (*outputs, *expected[len(outputs) :]) or (None,), ctx
     problem.gradients = grads
     yield "forward", problem.forward()
     if problem.spec.grads:

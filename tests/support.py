@@ -7,9 +7,9 @@ from fastnn.registry import as_tuple, flat, map_arrays, specs
 from fastnn.verify import why_not
 
 
-def each_case(condition=lambda spec: True, complete=False):
+def each_case(condition=lambda spec: True, complete=False, where=lambda spec, case: True):
     """Decorator: the test runs on every correctness case, as `spec` and `case`, of every operator with condition;
-    complete: on those cases that leave no argument out."""
+    complete: on those cases that leave no argument out; where: on those that it holds for."""
     return pytest.mark.parametrize(
         ("spec", "case"),
         [
@@ -17,7 +17,7 @@ def each_case(condition=lambda spec: True, complete=False):
             for spec in specs().values()
             if condition(spec)
             for case in spec.cases
-            if not (complete and None in case.shapes.values())
+            if not (complete and None in case.shapes.values()) and where(spec, case)
         ],
     )
 

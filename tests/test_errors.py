@@ -9,11 +9,13 @@ from support import differentiable, each_spec
 
 from fastnn import ops
 from fastnn.registry import as_tuple, flat, restored, specs
-from fastnn.specs import elementwise, loss, response_norm, row_norm, softmax
+from fastnn.specs import dropout, elementwise, loss, optim, response_norm, row_norm, softmax
 
 # Arguments that may have any number of axes.
 ANY_RANK = {
     *((spec.name, "x") for spec in (*elementwise.SPECS, *softmax.SPECS, *loss.SPECS)),
+    *((spec.name, "x") for spec in dropout.SPECS if spec.name not in ("dropout1d", "dropout2d")),
+    *((spec.name, next(iter(spec.cases[0].shapes))) for spec in optim.SPECS),
     ("batch_norm", "x"),
     *((spec.name, "x") for spec in (*row_norm.SPECS, *response_norm.SPECS)),
     ("js_divergence", "p"),
@@ -77,7 +79,7 @@ def test_not_an_array_of_floats(spec, change, said):
 def test_missing(spec):
     case = spec.cases[-1]
     arrays = spec.inputs(case)
-    parameters = inspect.signature(getattr(ops, f"{spec.name}_forward")).parameters
+    parameters = inspect.signature(spec.function(ops)).parameters
     for name in floats(arrays):
         if parameters[name.partition("[")[0]].default is inspect.Parameter.empty:
             with raises(TypeError, spec.name, name, "NoneType"):

@@ -80,8 +80,10 @@ def test_same_signature(name):
 def test_spec_names_functions(name):
     """An operator of the registry has both its functions, in both packages, with the conventional arguments."""
     spec = specs()[name]
-    forward = inspect.signature(getattr(ops, f"{name}_forward")).parameters
-    assert forward["keep"].kind is inspect.Parameter.KEYWORD_ONLY and forward["keep"].default is True
+    forward = inspect.signature(spec.function(ops)).parameters
+    if not spec.updates:
+        assert forward["keep"].kind is inspect.Parameter.KEYWORD_ONLY and forward["keep"].default is True
+    assert set(spec.updates) <= set(forward)
     for case in (*spec.cases, *spec.bench):
         assert set(case.shapes) | set(case.options) <= set(forward), str(case)
     assert set(spec.grads) <= set(forward)

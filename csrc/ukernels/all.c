@@ -3,6 +3,8 @@
  * called from, code that runs on an older one. */
 #include "simd.h"
 
+#include "philox.c"
+
 #define FNN_BITS 32
 #include "families.h"
 #undef FNN_BITS
@@ -26,6 +28,9 @@
         .softmax = &softmax_ukernels_f##bits, \
         .loss = &loss_ukernels_f##bits, \
         .recurrent = &recurrent_ukernels_f##bits, \
+        .dropout = &dropout_ukernels_f##bits, \
+        .embedding = &embedding_ukernels_f##bits, \
+        .optim = &optim_ukernels_f##bits, \
         .limits = &limits_ukernels_f##bits, \
     }
 

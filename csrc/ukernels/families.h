@@ -25,4 +25,7 @@
 #include "softmax.c"
 #include "loss.c"
 #include "recurrent.c"
+#include "dropout.c"
+#include "embedding.c"
+#include "optim.c"
 #include "limits.c"

@@ -15,13 +15,13 @@
 #define inat int32_t
 #define unat uint32_t
 #define FN(name) name##_f32
-#define REAL_(f) f##f /* the libm function for this type */
+#define REAL_(name) name##f /* the libm function for this type */
 #else
 #define real double
 #define inat int64_t
 #define unat uint64_t
 #define FN(name) name##_f64
-#define REAL_(f) f
+#define REAL_(name) name
 #endif
 
 #define vec FN(vec)
@@ -178,6 +178,8 @@ FNN_INLINE vec vsel(ivec m, vec a, vec b) { return (vec)(((ivec)a & m) | ((ivec)
 #define vfirst FN(vfirst)
 #define vbetween FN(vbetween)
 #define vload_if FN(vload_if)
+#define vlanes FN(vlanes)
+#define vpick FN(vpick)
 #define vload_more FN(vload_more)
 #if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
 typedef __mmask16 lanes;
@@ -205,6 +207,29 @@ FNN_INLINE lanes vbetween(ptrdiff_t low, ptrdiff_t high)
     return (lanes)(vfirst(high) & ~vfirst(low));
 #else
     return (viota() < (inat)high) & (viota() >= (inat)low);
+#endif
+}
+
+/* Lanes i whose bit i is set. */
+FNN_INLINE lanes vlanes(uint32_t bits)
+{
+#if defined(FNN_BUILD_AVX512)
+    return (lanes)bits;
+#else
+    const ivec bit = ((ivec){0} + 1) << viota();
+    return (((ivec){0} + (inat)bits) & bit) == bit;
+#endif
+}
+
+/* a in the lanes of m, b in the others. */
+FNN_INLINE vec vpick(lanes m, vec a, vec b)
+{
+#if defined(FNN_BUILD_AVX512) && FNN_BITS == 32
+    return (vec)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
+#elif defined(FNN_BUILD_AVX512)
+    return (vec)_mm512_mask_blend_pd(m, (__m512d)b, (__m512d)a);
+#else
+    return vsel(m, a, b);
 #endif
 }
 

@@ -14,7 +14,7 @@ import numpy as np
 from fastnn import ops, reference
 from fastnn.kernels import runtime
 from fastnn.measure import COPY_BYTES, MIXES, Entry, fma_peak, interleave, memory_bandwidth
-from fastnn.registry import Case, OpSpec, as_tuple, flat, map_arrays
+from fastnn.registry import Case, OpSpec, listed, map_arrays
 from fastnn.threads import num_threads
 from fastnn.verify import agree, why_not
 
@@ -118,17 +118,20 @@ def our_entry(spec, direction, arrays, options, dy, prepared):
 
 def call_of(module, spec, direction, arrays, options, dy):
     """A call without arguments of `module`'s forward, or of its backward on a kept ctx."""
-    forward = partial(getattr(module, f"{spec.name}_forward"), **copies(arrays), **options)
+    arrays = copies(arrays)
+    forward = partial(spec.function(module), **arrays, **options)
+    if spec.updates:
+        updated = [arrays.get(name) for name in spec.updates]
+        return lambda: ((forward(), *updated), None)
     if direction == "forward":
         return partial(forward, keep=False)
     _, ctx = forward()
-    return partial(getattr(module, f"{spec.name}_backward"), dy, ctx)
+    return partial(spec.function(module, "backward"), dy, ctx)
 
 
 def results_of(direction, result):
     """The arrays that a call of ours or of the reference returned; gradients of absent arguments are left out."""
-    results = dict(enumerate(as_tuple(result[0] if direction == "forward" else result)))
-    return [y for y in flat(results).values() if y is not None]
+    return listed(result[0] if direction == "forward" else result)
 
 
 def disagreement(got, want):
@@ -153,17 +156,19 @@ def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, pee
     if direction == "backward":
         dy = spec.draw_dy(spec.forward(reference, copies(arrays), case.options)[0])
     entries = {"numpy": Entry(call_of(reference, spec, direction, arrays, case.options, dy))}
-    want = results_of(direction, entries["numpy"].call())
+    # Of arrays that are updated in place, before they are again.
+    want = [y.copy() for y in results_of(direction, entries["numpy"].call())]
     problems = []
 
-    def admit(name, make, results):
-        """Let a competitor take part if its results agree."""
+    def admit(name, make, results, agrees=None):
+        """Let a competitor take part if its results agree with the reference's, or as the operator's `agrees` says."""
         try:
             entry = make()
             if entry is None:
                 return
             with entry.context():
-                wrong = disagreement(results(entry.call()), want)
+                got = results(entry.call())
+                wrong = agrees(direction, got, arrays, dy, **case.options) if agrees else disagreement(got, want)
         except Exception as e:
             wrong = f"raised {type(e).__name__}: {e}"
         if wrong:
@@ -172,7 +177,8 @@ def measure_case(spec: OpSpec, case: Case, direction, dtype, threads, algos, pee
             entries[name] = entry
 
     for name, peer in peers.items():
-        admit(name, partial(peer.entry, spec, direction, copies(arrays), case.options, dy), peer.arrays)
+        make = partial(peer.entry, spec, direction, copies(arrays), case.options, dy)
+        admit(name, make, peer.arrays, spec.agrees)
     can_prepare = direction == "forward" and spec.prepares is not None
     others: dict[bool, list[str]] = {False: [], True: []}
     for name in entries:

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 
 from fastnn.cli.engines import Engine, Ncnn, OnnxRuntime, OpenVino
 from fastnn.measure import Entry
-from fastnn.registry import as_tuple, flat, map_arrays
+from fastnn.registry import as_tuple, flat, listed, map_arrays
 
 
 class Torch:
@@ -69,7 +69,7 @@ class Torch:
 
     def arrays(self, results):
         """Outputs or gradients as NumPy arrays."""
-        return tuple(y.detach().numpy() for y in as_tuple(results))
+        return tuple(y.detach().numpy() for y in listed(results))
 
 
 PEERS: dict[str, type[Torch] | type[Engine]] = {

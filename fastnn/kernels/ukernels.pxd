@@ -1,6 +1,6 @@
 # The micro-kernel table of csrc/ukernels.h as Cython sees it.
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int16_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "ukernels.h" nogil:
     enum:
@@ -339,6 +339,59 @@ cdef extern from "ukernels.h" nogil:
                                    const void *c_prev, const void *c, const void *dh, const void *dy, void *dc,
                                    void *dgates, void *dbias) noexcept nogil
 
+    # ---- dropout.c ----
+    enum:
+        FNN_DRAWS
+
+    ctypedef struct fnn_bernoulli:
+        uint64_t seed, offset
+        int16_t threshold
+        uint32_t rest
+        double scale, kept, dropped
+        int shifted
+
+    ctypedef struct fnn_dropout_ukernels:
+        void (*dropout)(const fnn_bernoulli *b, Py_ssize_t first, Py_ssize_t n, const void *x, void *y, uint32_t *keep,
+                        int past) noexcept nogil
+        void (*bits)(const fnn_bernoulli *b, Py_ssize_t first, Py_ssize_t n, uint32_t *keep) noexcept nogil
+        void (*masked)(const uint32_t *keep, Py_ssize_t first, Py_ssize_t n, double scale, const void *x, void *y,
+                       int past) noexcept nogil
+        void (*rows)(const uint32_t *keep, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t s, double scale,
+                     const void *x, void *y, int past) noexcept nogil
+
+    # ---- embedding.c ----
+    ctypedef struct fnn_scatter:
+        Py_ssize_t d
+        const int64_t *start
+        const int64_t *order
+        const void *dy
+        int by_frequency
+
+    ctypedef struct fnn_embedding_ukernels:
+        void (*gather)(Py_ssize_t n, Py_ssize_t d, const int64_t *index, const void *weight, void *y,
+                       int past) noexcept nogil
+        void (*sums)(const fnn_scatter *s, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t c0, Py_ssize_t c1,
+                     void *dweight, int past) noexcept nogil
+        void (*renorm)(Py_ssize_t d, double max_norm, double p, void *row) noexcept nogil
+
+    # ---- optim.c ----
+    ctypedef struct fnn_step:
+        double lr, momentum, dampening, weight_decay, beta1, beta2, eps
+        double rate
+        double shrink
+        int first, nesterov, maximize, centered, amsgrad, decoupled
+
+    ctypedef void fnn_step_function(const fnn_step *o, Py_ssize_t n, void **a) noexcept nogil
+
+    ctypedef struct fnn_optim_ukernels:
+        fnn_step_function *sgd
+        fnn_step_function *rmsprop
+        fnn_step_function *adam
+        fnn_step_function *clamp
+        fnn_step_function *scale
+        double (*sum_of_squares)(Py_ssize_t n, const void *x) noexcept nogil
+        double (*largest)(Py_ssize_t n, const void *x) noexcept nogil
+
     # ---- limits.c ----
     ctypedef struct fnn_limits_ukernels:
         double (*fma_chain)(Py_ssize_t steps) noexcept nogil
@@ -361,6 +414,9 @@ cdef extern from "ukernels.h" nogil:
         const fnn_softmax_ukernels *softmax
         const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent
+        const fnn_dropout_ukernels *dropout
+        const fnn_embedding_ukernels *embedding
+        const fnn_optim_ukernels *optim
         const fnn_limits_ukernels *limits
 
     const fnn_ukernels fnn_ukernels_baseline[2]

@@ -7,11 +7,14 @@ Every operator checks its arguments once, picks an algorithm, allocates its resu
 from fastnn.ops._backward import checked
 from fastnn.ops.arithmetic import *  # noqa: F403
 from fastnn.ops.conv import *  # noqa: F403
+from fastnn.ops.dropout import *  # noqa: F403
 from fastnn.ops.elementwise import *  # noqa: F403
+from fastnn.ops.embedding import *  # noqa: F403
 from fastnn.ops.linear import *  # noqa: F403
 from fastnn.ops.loss import *  # noqa: F403
 from fastnn.ops.move import *  # noqa: F403
 from fastnn.ops.norm import *  # noqa: F403
+from fastnn.ops.optim import *  # noqa: F403
 from fastnn.ops.pool import *  # noqa: F403
 from fastnn.ops.recurrent import *  # noqa: F403
 from fastnn.ops.response_norm import *  # noqa: F403

@@ -3,6 +3,7 @@
 import numpy as np
 
 cimport numpy as cnp
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memset
 
 from fastnn.kernels.runtime cimport fresh
@@ -130,6 +131,94 @@ def destination(object out, str op, cnp.ndarray x, bint keeps_x, str name="x"):
     return a
 
 
+cdef struct Span:
+    const char *begin
+    const char *end
+    bint written
+
+
+cdef int by_begin(const void *a, const void *b) noexcept nogil:
+    cdef const char *p = (<const Span *>a).begin
+    cdef const char *q = (<const Span *>b).begin
+    return (p > q) - (p < q)
+
+
+cdef bint any_overlap(tuple lists, int read) except -1:
+    """Does an array that is written share memory with another? All but list number `read` are written."""
+    cdef Py_ssize_t count = 0, i
+    cdef const char *any_end = NULL
+    cdef const char *written_end = NULL
+    cdef cnp.ndarray a
+    cdef int k
+    cdef bint found = False
+    cdef Span *spans = <Span *>malloc(len(lists) * len(lists[0]) * sizeof(Span))
+    if spans == NULL:
+        raise MemoryError
+    for k in range(len(lists)):
+        for a in lists[k] or ():
+            if cnp.PyArray_SIZE(a):
+                spans[count] = Span(<const char *>cnp.PyArray_DATA(a), <const char *>cnp.PyArray_DATA(a)
+                                    + cnp.PyArray_NBYTES(a), k != read)
+                count += 1
+    qsort(spans, count, sizeof(Span), by_begin)
+    for i in range(count):
+        found = found or spans[i].begin < (any_end if spans[i].written else written_end)
+        any_end = max(any_end, spans[i].end)
+        if spans[i].written:
+            written_end = max(written_end, spans[i].end)
+    free(spans)
+    return found
+
+
+cdef list conforming_list(object arrays, str op, str name, list first, str first_name, bint written, cnp.ndarray like):
+    """A list of arrays that pass `writable`, or else `array_of_shape`; of the shapes in `first`, None: any."""
+    cdef Py_ssize_t i
+    cdef cnp.ndarray a
+    cdef list conforming = []
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(f"{op}: {name} must be a list of NumPy arrays, got {type(arrays).__name__}")
+    if first is not None and len(arrays) != len(first):
+        raise ValueError(f"{op}: {name} has {len(arrays)} arrays, expected {len(first)} like {first_name}")
+    for i in range(len(arrays)):
+        x = arrays[i]
+        if like is None:
+            like = conform(x, op, f"{name}[{i}]", None)
+        # What follows raises all errors; this is for speed.
+        if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(like)
+                and cnp.PyArray_ISCARRAY(<cnp.ndarray>x)
+                and (first is None or cnp.PyArray_SAMESHAPE(<cnp.ndarray>x, <cnp.ndarray>first[i]))):
+            a = conform(x, op, f"{name}[{i}]", like)
+            shape = (<object>a).shape if first is None else first[i].shape
+            x = (writable if written else array_of_shape)(x, op, f"{name}[{i}]", shape, like)
+        conforming.append(x)
+    return conforming
+
+
+def lists_alike(str op, tuple names, tuple lists, int required, int read=-1):
+    """A tuple of lists of arrays: the first, of any shapes, and others of the same shapes; all of one dtype. None stays
+    None behind the first `required`.
+
+    They are written in place, and must therefore be contiguous, and apart from each other; list number `read` is not.
+    """
+    cdef list first = None
+    cdef list conforming = []
+    cdef cnp.ndarray like = None
+    cdef int k
+    for k in range(len(lists)):
+        x = lists[k]
+        if x is not None or k < required:
+            x = conforming_list(x, op, names[k], first, names[0], k != read, like)
+        conforming.append(x)
+        if k == 0:
+            first = x
+            like = first[0] if first else None
+    if any_overlap(tuple(conforming), read):
+        named = [(f"{name}[{i}]", x) for name, arrays in zip(names, conforming) for i, x in enumerate(arrays or ())]
+        pairs = [f"{a} and {b}" for i, (a, x) in enumerate(named) for b, y in named[:i] if np.may_share_memory(x, y)]
+        raise ValueError(f"{op}: {pairs[0]} share memory, expected arrays apart from each other")
+    return tuple(conforming)
+
+
 cdef cnp.ndarray fresh_of_shape(tuple shape, int dtype):
     cdef cnp.npy_intp[64] dims
     cdef int i
@@ -156,27 +245,28 @@ def empty_like(cnp.ndarray x):
 
 
 def integer_array(object x, str op, str name, tuple shape):
-    """The integer argument `name` of `op` as a C-contiguous int64 array of that shape."""
+    """The integer argument `name` of `op` as a C-contiguous int64 array of that shape, or of any if that is None."""
     if not cnp.PyArray_Check(x) or not cnp.PyArray_ISINTEGER(<cnp.ndarray>x):
         came = f"an array of {(<object>x).dtype}" if cnp.PyArray_Check(x) else type(x).__name__
         raise TypeError(f"{op}: {name} must be a NumPy array of integers, got {came}")
-    if (<object>x).shape != shape:
+    if shape is not None and (<object>x).shape != shape:
         raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected {shape}")
     if cnp.PyArray_TYPE(<cnp.ndarray>x) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
         return np.require(x, np.int64, "CA")
     return x
 
 
-def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, long long ignore):
-    """The same with values in [0, limit), or `ignore`."""
+def index_array(object x, str op, str name, tuple shape, Py_ssize_t limit, object ignore=None):
+    """The same with values in [0, limit), or `ignore` unless that is None."""
     cdef cnp.ndarray a = integer_array(x, op, name, shape)
     cdef const cnp.int64_t *p = <const cnp.int64_t *>cnp.PyArray_DATA(a)
+    cdef cnp.int64_t other = -1 if ignore is None else ignore
     cdef Py_ssize_t i
     for i in range(cnp.PyArray_SIZE(a)):
-        if not 0 <= p[i] < limit and p[i] != ignore:
+        if not 0 <= p[i] < limit and (p[i] != other or ignore is None):
             raise ValueError(f"{op}: {name} has the value {x.flat[i]} at index "
-                             f"{[int(k) for k in np.unravel_index(i, shape)]}, "
-                             f"expected 0 to {limit - 1}, or {ignore}")
+                             f"{[int(k) for k in np.unravel_index(i, (<object>a).shape)]}, "
+                             f"expected 0 to {limit - 1}" + (f", or {ignore}" if ignore is not None else ""))
     return a
 
 

@@ -51,5 +51,5 @@ def make(spec):
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or specs():
-        if "torch" in specs()[name].peers:
+        if "torch" in specs()[name].peers and specs()[name].agrees is None:
             make(specs()[name])

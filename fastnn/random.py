@@ -1,0 +1,81 @@
+"""The process's random numbers: where dropout's masks come from if a call does not say.
+
+A `Generator` is a seed and a count of calls. Kernels draw the numbers of a call from (seed, number of the call) by a
+counter-based generator (`fastnn.ops.dropout`), so that there is no other state, and two calls never share numbers.
+"""
+
+from operator import index
+from threading import Lock
+
+import numpy as np
+
+__all__ = ["Generator", "default_generator", "get_rng_state", "manual_seed", "set_rng_state"]
+
+# torch's as well: without manual_seed, two runs of a program give the same.
+DEFAULT_SEED = 67280421310721
+
+
+class Generator:
+    """A source of (seed, offset) pairs, one for every call that draws random numbers. Safe to share between threads.
+
+    seed: an integer; of one that is not in [0, 2^64) the lower 64 bits count.
+    """
+
+    def __init__(self, seed=DEFAULT_SEED):
+        self._lock = Lock()
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed):
+        """Begin anew with a seed; returns the generator. TypeError for what is not an integer."""
+        try:
+            seed = index(seed) % 2**64
+        except TypeError:
+            raise TypeError(f"manual_seed: seed must be an integer, got {seed!r}") from None
+        with self._lock:
+            self._seed, self._offset = seed, 0
+        return self
+
+    def initial_seed(self):
+        """The seed it began with."""
+        return self._seed
+
+    def draw(self):
+        """(seed, offset) of the next call; all are different."""
+        with self._lock:
+            offset = self._offset
+            self._offset = (offset + 1) % 2**64
+            return self._seed, offset
+
+    def get_state(self):
+        """The state as an array of two uint64, seed and offset, that can be stored among weights."""
+        with self._lock:
+            return np.array([self._seed, self._offset], np.uint64)
+
+    def set_state(self, state):
+        """Go on where get_state was called; returns the generator. TypeError or ValueError for any other array."""
+        if not isinstance(state, np.ndarray) or state.dtype != np.uint64:
+            came = f"an array of {state.dtype}" if isinstance(state, np.ndarray) else type(state).__name__
+            raise TypeError(f"set_rng_state: state must be an array of uint64, got {came}")
+        if state.shape != (2,):
+            raise ValueError(f"set_rng_state: state has shape {state.shape}, expected (2,)")
+        with self._lock:
+            self._seed, self._offset = state.tolist()
+        return self
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed):
+    """Seed the process-wide generator and return it: the same calls in the same order draw the same numbers."""
+    return default_generator.manual_seed(seed)
+
+
+def get_rng_state():
+    """The process-wide generator's state, an array of two uint64, for set_rng_state to go on from."""
+    return default_generator.get_state()
+
+
+def set_rng_state(new_state):
+    """Give the process-wide generator a state of get_rng_state, so that a run goes on as it would have."""
+    default_generator.set_state(new_state)
