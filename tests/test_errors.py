@@ -101,7 +101,7 @@ def test_wrong_rank(spec):
     case = spec.cases[-1]
     arrays = spec.inputs(case)
     for name in floats(arrays):
-        if (spec.name, name) not in ANY_RANK:
+        if (spec.name, name.partition("[")[0]) not in ANY_RANK:
             for change in (lambda x: x[None, None], lambda x: np.array(1, np.float32)):
                 with raises(ValueError, spec.name, name, "expected"):
                     spec.forward(ops, with_array(arrays, name, change), case.options)
