@@ -443,7 +443,7 @@ typedef void fnn_step_function(const fnn_step *o, ptrdiff_t n, void *const *a);
 
 typedef struct {
     fnn_step_function *sgd;     /* parameter, gradient, momentum buffer (if momentum is not 0) */
-    fnn_step_function *rmsprop; /* parameter, gradient, mean square, mean (if centered), buffer (if momentum is not 0) */
+    fnn_step_function *rmsprop; /* parameter, gradient, mean square, mean (if centered), buffer (likewise) */
     fnn_step_function *adam;    /* parameter, gradient, mean, mean square, its maximum (if amsgrad) */
     fnn_step_function *clamp, *scale; /* gradient */
     double (*sum_of_squares)(ptrdiff_t n, const void *x);

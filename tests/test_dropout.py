@@ -11,6 +11,7 @@ import fastnn.functional as F
 from fastnn import ops
 from fastnn.kernels import runtime
 from fastnn.reference._philox import kept, philox4x32
+from fastnn.registry import specs
 from fastnn.verify import forced
 
 # The known answers of Random123, the implementation of the paper's authors: counter, key, words after 7 and 10 rounds.
@@ -190,6 +191,21 @@ def test_wrong_options(op, options, error, said):
     x = np.ones((2, 3, 4) if op == "dropout1d" else (2, 3, 4, 5), np.float32)
     with pytest.raises(error, match=f"^{op}: {said}"):
         getattr(ops, f"{op}_forward")(x, **options)
+
+
+def test_what_bench_accepts_of_another_library():
+    """Another mask of the right rate, and nothing else."""
+    spec = specs()["dropout2d"]
+    x = np.random.default_rng(2).standard_normal((64, 32, 4, 4), np.float32)
+    y = F.dropout2d(x, 0.3, seed=77)
+
+    def wrong(y):
+        return spec.agrees("forward", [y], {"x": x}, None, p=0.3, seed=1)
+
+    assert wrong(y) == ""
+    assert "neither kept nor dropped" in wrong(y * np.float32(1.01))
+    assert "expected about" in wrong(np.where(y == 0, x / np.float32(0.7), y))
+    assert "kept in part" in wrong(F.dropout(x, 0.3, seed=77))
 
 
 def test_levels_agree():

@@ -51,8 +51,8 @@ static void FN(dropout)(const fnn_bernoulli *b, ptrdiff_t first, ptrdiff_t n, co
         FN(dropout_loop)(b, first, n, x, y, bits, 0, past);
 }
 
-static void FN(dropout_masked)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t n, double scale, const void *x_, void *y_,
-                               int past)
+static void FN(dropout_masked)(const uint32_t *keep, ptrdiff_t first, ptrdiff_t n, double scale, const void *x_,
+                               void *y_, int past)
 {
     const real *x = (const real *)x_ + first;
     real *y = (real *)y_ + first;

@@ -1,7 +1,8 @@
 /* Rows of a table, looked up and summed. Rows have d elements. */
 
 /* Row j of y is row index[j] of weight. */
-static void FN(embedding_gather)(ptrdiff_t n, ptrdiff_t d, const int64_t *index, const void *weight_, void *y_, int past)
+static void FN(embedding_gather)(ptrdiff_t n, ptrdiff_t d, const int64_t *index, const void *weight_, void *y_,
+                                 int past)
 {
     enum { AHEAD = 4 /* rows fetched before their turn, since no prefetcher can know them */ };
     const real *weight = weight_;
@@ -23,42 +24,66 @@ static void FN(embedding_gather)(ptrdiff_t n, ptrdiff_t d, const int64_t *index,
         vstream_end();
 }
 
-/* Elements [c, c + w) of the sum of the rows order[0], …, order[count - 1] of dy, in that order; w <= 8 * VL. */
-FNN_INLINE void FN(sum_of_rows)(ptrdiff_t count, const int64_t *order, ptrdiff_t d, ptrdiff_t c, ptrdiff_t w,
-                                const real *dy, vec divisor, real *out, int past)
+/* n zeros; past: p is aligned and n a multiple of VL. */
+FNN_INLINE void FN(zeros)(ptrdiff_t n, real *p, int past)
+{
+    if (past)
+        for (ptrdiff_t i = 0; i < n; i += VL)
+            vstream(p + i, (vec){0});
+    else
+        memset(p, 0, (size_t)n * sizeof(real));
+}
+
+/* w elements of the sum of the rows order[0], …, order[count - 1] of dy, w <= 8 * VL, in that order; inlined for a
+ * constant w, the sums are in registers. */
+FNN_INLINE void FN(sum_of_rows)(ptrdiff_t count, const int64_t *order, ptrdiff_t d, const ptrdiff_t w, const real *dy,
+                                real divisor, real *out, int past)
 {
     vec acc[8] = {{0}};
-    if (w == 8 * VL) {
-        for (ptrdiff_t k = 0; k < count; k++)
+    for (ptrdiff_t k = 0; k < count; k++)
 #pragma GCC unroll 8
-            for (int i = 0; i < 8; i++)
-                acc[i] += vload(dy + order[k] * d + c + i * VL);
-    } else {
-        for (ptrdiff_t k = 0; k < count; k++)
-            for (ptrdiff_t i = 0; i * VL < w; i++)
-                acc[i] += vload_upto(dy + order[k] * d + c + i * VL, w - i * VL);
-    }
-    for (ptrdiff_t i = 0; i * VL < w; i++) {
-        const vec v = acc[i] / divisor;
-        if (past)
-            vstream(out + i * VL, v);
-        else
-            vstore_upto(out + i * VL, v, w - i * VL);
-    }
+        for (ptrdiff_t i = 0; i < 8; i++)
+            if (i * VL < w)
+                acc[i] += vload_upto(dy + order[k] * d + i * VL, w - i * VL);
+#pragma GCC unroll 8
+    for (ptrdiff_t i = 0; i < 8; i++)
+        if (i * VL < w) {
+            const vec v = divisor == 1 ? acc[i] : acc[i] / divisor;
+            if (past)
+                vstream(out + i * VL, v);
+            else
+                vstore_upto(out + i * VL, v, w - i * VL);
+        }
 }
 
 static void FN(embedding_sums)(const fnn_scatter *s, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t c0, ptrdiff_t c1,
                                void *dweight_, int past)
 {
-    const ptrdiff_t d = s->d;
+    const ptrdiff_t d = s->d, end = first + rows;
+    const int64_t *start = s->start;
+    const real *dy = s->dy;
     real *dweight = dweight_;
-    past = past && vstream_head(dweight + first * d + c0, d) == 0 && d % VL == 0 && (c1 - c0) % VL == 0;
-    for (ptrdiff_t r = first; r < first + rows; r++) {
-        const ptrdiff_t count = s->start[r + 1] - s->start[r];
-        const vec divisor = vset1(s->by_frequency && count ? (real)count : 1);
-        for (ptrdiff_t c = c0; c < c1; c += 8 * VL)
-            FN(sum_of_rows)(count, s->order + s->start[r], d, c, c1 - c < 8 * VL ? c1 - c : 8 * VL, s->dy, divisor,
-                            dweight + r * d + c, past);
+    past = past && vstream_head(dweight, d) == 0 && d % VL == 0 && (c1 - c0) % VL == 0;
+    for (ptrdiff_t r = first; r < end;) {
+        const ptrdiff_t count = start[r + 1] - start[r];
+        if (count == 0) { /* as most rows are of a large table */
+            ptrdiff_t next = r + 1;
+            while (c1 - c0 == d && next < end && start[next + 1] == start[r])
+                next++;
+            FN(zeros)(c1 - c0 == d ? (next - r) * d : c1 - c0, dweight + r * d + c0, past);
+            r = next;
+            continue;
+        }
+        const real divisor = s->by_frequency ? (real)count : 1;
+        const int64_t *order = s->order + start[r];
+        ptrdiff_t c = c0;
+        for (; c + 8 * VL <= c1; c += 8 * VL)
+            FN(sum_of_rows)(count, order, d, 8 * VL, dy + c, divisor, dweight + r * d + c, past);
+        for (; c + 2 * VL <= c1; c += 2 * VL)
+            FN(sum_of_rows)(count, order, d, 2 * VL, dy + c, divisor, dweight + r * d + c, past);
+        if (c < c1)
+            FN(sum_of_rows)(count, order, d, c1 - c, dy + c, divisor, dweight + r * d + c, past);
+        r++;
     }
     if (past)
         vstream_end();

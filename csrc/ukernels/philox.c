@@ -1,7 +1,7 @@
 /* Philox4x32-7, the counter-based generator of Salmon, Moraes, Dror & Shaw 2011 ("Parallel random numbers: as easy as
- * 1, 2, 3"): four words of 32 random bits from a counter of four words and a key of two. Seven rounds are the fewest that
- * pass all tests of BigCrush there; the ten of other libraries are a margin. Nothing depends on the element type; all.c
- * includes this once.
+ * 1, 2, 3"): four words of 32 random bits from a counter of four words and a key of two. Seven rounds are the fewest
+ * that pass all tests of BigCrush there; the ten of other libraries are a margin. Nothing depends on the element type;
+ * all.c includes this once.
  *
  * A word of the counter is the lower half of a 64-bit lane, because a product of two words takes a whole one. What the
  * upper half holds does not matter: products ignore it. */
@@ -54,8 +54,8 @@ FNN_INLINE words word_products(words a, words b)
 #endif
 }
 
-/* The random words of consecutive counters, first + l for l < FNN_DRAWS / 8, and `high`, which are two parts of 64 bits:
- * word k to out[l / 16][k][l % 16]. */
+/* The random words of consecutive counters, first + l for l < FNN_DRAWS / 8, and `high`, two parts of 64 bits: word k
+ * goes to out[l / 16][k][l % 16]. */
 FNN_INLINE void philox_words(const philox_keys *keys, uint64_t first, uint64_t high, uint32_t out[][4][PHILOX_GROUP])
 {
     const words m0 = (words){0} + PHILOX_M0, m1 = (words){0} + PHILOX_M1, high0 = (words){0} + high;
@@ -125,8 +125,8 @@ FNN_INLINE uint32_t half_bits(halves m)
 /* Which of the FNN_DRAWS elements from `first` on, a multiple of so many, does a Bernoulli trial keep? Bit i % 32 of
  * keep[i / 32].
  *
- * Element e draws 16 bits: half e % 2, the lower one first, of word e / 32 % 4 of counter e / 128 * 16 + e % 32 / 2. As a
- * signed number they are compared with the threshold. Where they equal it, 32 further bits decide, word 0 of counter
+ * Element e draws 16 bits: half e % 2, the lower one first, of word e / 32 % 4 of counter e / 128 * 16 + e % 32 / 2. As
+ * a signed number they are compared with the threshold. Where they equal it, 32 further bits decide, word 0 of counter
  * 2^63 + e, so that the probability is a multiple of 2^-48. */
 FNN_INLINE void bernoulli(const philox_keys *keys, const fnn_bernoulli *b, ptrdiff_t first,
                           uint32_t keep[FNN_DRAWS / 32])
