@@ -39,8 +39,8 @@ FNN_INLINE void FN(rn_moments)(int centred, ptrdiff_t n, const real *x, double *
 }
 
 /* y = ((x - centre) * scale + shift) * weight + bias */
-FNN_INLINE void FN(rn_affine)(const int flags, ptrdiff_t n, const real *x, double centre_, double scale_, double shift_,
-                              const real *weight, const real *bias, real *y)
+FNN_INLINE void FN(rn_affine)(const int flags, ptrdiff_t n, const real *x, double centre_, double scale_,
+                              double shift_, const real *weight, const real *bias, real *y)
 {
     const vec centre = vset1((real)centre_), scale = vset1((real)scale_), shift = vset1((real)shift_);
     const ptrdiff_t head = flags & FNN_BN_PAST ? vstream_head(y, n) : 0;
@@ -116,7 +116,7 @@ FNN_INLINE void FN(rn_sums)(const int flags, ptrdiff_t n, const real *dy, const 
     }
 }
 
-/* dx = g * scale + (x - centre) * b + c, and dweight += dy * x^ and dbias += dy with x^ = (x - centre) * scale + shift */
+/* dx = g * scale + (x - centre) * b + c; dweight += dy * x^ and dbias += dy with x^ = (x - centre) * scale + shift */
 FNN_INLINE void FN(rn_backward)(const int flags, ptrdiff_t n, const real *dy, const real *x, const real *weight,
                                 double centre_, double scale_, double shift_, double b_, double c_, real *dx,
                                 real *dweight, real *dbias)

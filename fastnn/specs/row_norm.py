@@ -166,6 +166,7 @@ SPECS = (
             group((2, 6, 19, 31), 1),
             group((1, 4, 2, 3, 4), 2),
             group((2, 4, 48, 64), 2),
+            group((9, 6, 2, 3), 3),
         ),
         bench=(
             group((8, 64, 56, 56), 32),
@@ -186,6 +187,7 @@ SPECS = (
             instance((2, 3, 9, 11), affine=False, running=False),
             instance((2, 2, 70, 70)),
             instance((2, 3, 4, 5, 6)),
+            instance((8, 3, 2, 7)),
             instance((4, 5, 3, 3), use_input_stats=False),
             instance((2, 3, 24, 32), affine=False, use_input_stats=False),
         ),
