@@ -1,7 +1,8 @@
 /* Layer, group, instance and root-mean-square norm: rows of contiguous elements, statistics a row.
  *
  * inner == 1: neighbours have weights of their own. inner > 1: each of a row's channels is batch norm's row of one
- * channel, with the statistics of the whole row. A row is read from memory for its moments; what follows finds it in the cache.
+ * channel, with the statistics of the whole row. A row is read from memory for its moments; what follows finds it in
+ * the cache.
  */
 
 /* f(extra | flags & (a | b | c), ...) with a constant as first argument */
@@ -143,8 +144,8 @@ FNN_INLINE void FN(rn_backward)(const int flags, ptrdiff_t n, const real *dy, co
 #undef EACH
 }
 
-/* With m = n elements, d = x - mean and g = dy weight:  dx = invstd (g - sum g / m - d invstd^2 sum g d / m); without the
- * term of the mean if not centred. */
+/* With m = n elements, d = x - mean and g = dy weight:  dx = invstd (g - sum g / m - d invstd^2 sum g d / m); without
+ * the term of the mean if not centred. */
 static void FN(row_norm_backward)(const fnn_row_norm_backward *p, ptrdiff_t first, ptrdiff_t rows, void *dweight_,
                                   void *dbias_)
 {
