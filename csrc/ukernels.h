@@ -283,8 +283,8 @@ enum { FNN_RN_WEIGHT = 1, FNN_RN_BIAS = 2, FNN_RN_SUMS = 16, FNN_RN_DX = 32 }; /
 typedef struct {
     /* rows first.. */
     void (*row_norm)(const fnn_row_norm *args, ptrdiff_t first, ptrdiff_t rows);
-    /* dx, and dweight and dbias (both or neither, if there is no dx both): what these rows contribute, groups * channels elements; if inner > 1, what
-     * each row contributes, channels elements */
+    /* dx; dweight and dbias (both or neither): what these rows contribute, groups * channels elements; if inner > 1,
+     * what each row contributes, channels elements */
     void (*row_norm_backward)(const fnn_row_norm_backward *args, ptrdiff_t first, ptrdiff_t rows, void *dweight,
                               void *dbias);
     /* sum[j] = sum over `parts` of part[j], these `stride` apart, j < n */

@@ -81,6 +81,12 @@ def test_layer_norm_of_centred_rows_is_rms_norm():
     np.testing.assert_allclose(F.layer_norm(x, 64, eps=1e-3), F.rms_norm(x, 64, eps=1e-3), rtol=1e-13, atol=1e-14)
 
 
+def test_default_eps_of_rms_norm_is_the_machines(dtype):
+    x = np.finfo(dtype).eps * draw((20, 5), dtype)
+    want = x / np.sqrt(np.square(x).mean(1, keepdims=True) + np.finfo(dtype).eps)
+    np.testing.assert_allclose(F.rms_norm(x, 5), want, rtol=8 * np.finfo(dtype).eps)
+
+
 def test_layer_norm_takes_an_integer_and_a_list():
     x = draw((3, 5, 8))
     want = F.layer_norm(x, (8,))

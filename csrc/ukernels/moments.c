@@ -69,6 +69,14 @@ FNN_INLINE ptrdiff_t FN(next_chunk)(ptrdiff_t n, ptrdiff_t s, ptrdiff_t stride)
 FNN_INLINE void FN(chunk_moments)(ptrdiff_t ni, ptrdiff_t nj, ptrdiff_t stride, const real *x, ptrdiff_t ahead,
                                   real *centre, real *sum_d, real *sum_dd)
 {
+    if (ni == 1 && nj <= VL) { /* the same, without the steps that have nothing to do */
+        if (!(*centre - *centre == 0))
+            *centre = vsum(vload_upto(x, nj)) / (real)nj;
+        const vec e = FN(deviation)(x, vset1(*centre), nj);
+        *sum_d = vsum(e);
+        *sum_dd = vsum(e * e);
+        return;
+    }
     vec d[FNN_ACCS] = {0}, dd[FNN_ACCS] = {0};
     if (!(*centre - *centre == 0)) {
         vec a[FNN_ACCS] = {0};

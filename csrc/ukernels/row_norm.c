@@ -1,7 +1,8 @@
 /* Layer, group, instance and root-mean-square norm: rows of contiguous elements, statistics a row.
  *
  * inner == 1: neighbours have weights of their own. inner > 1: each of a row's channels is batch norm's row of one
- * channel, with the statistics of the whole row. A row is read from memory for its moments; what follows finds it in the cache.
+ * channel, with the statistics of the whole row. A row is read from memory for its moments; what follows finds it in
+ * the cache.
  */
 
 /* f(extra | flags & (a | b | c), ...) with a constant as first argument */
@@ -39,8 +40,8 @@ FNN_INLINE void FN(rn_moments)(int centred, ptrdiff_t n, const real *x, double *
 }
 
 /* y = ((x - centre) * scale + shift) * weight + bias */
-FNN_INLINE void FN(rn_affine)(const int flags, ptrdiff_t n, const real *x, double centre_, double scale_, double shift_,
-                              const real *weight, const real *bias, real *y)
+FNN_INLINE void FN(rn_affine)(const int flags, ptrdiff_t n, const real *x, double centre_, double scale_,
+                              double shift_, const real *weight, const real *bias, real *y)
 {
     const vec centre = vset1((real)centre_), scale = vset1((real)scale_), shift = vset1((real)shift_);
     const ptrdiff_t head = flags & FNN_BN_PAST ? vstream_head(y, n) : 0;
@@ -116,7 +117,7 @@ FNN_INLINE void FN(rn_sums)(const int flags, ptrdiff_t n, const real *dy, const 
     }
 }
 
-/* dx = g * scale + (x - centre) * b + c, and dweight += dy * x^ and dbias += dy with x^ = (x - centre) * scale + shift */
+/* dx = g * scale + (x - centre) * b + c; dweight += dy * x^ and dbias += dy with x^ = (x - centre) * scale + shift */
 FNN_INLINE void FN(rn_backward)(const int flags, ptrdiff_t n, const real *dy, const real *x, const real *weight,
                                 double centre_, double scale_, double shift_, double b_, double c_, real *dx,
                                 real *dweight, real *dbias)
@@ -143,8 +144,8 @@ FNN_INLINE void FN(rn_backward)(const int flags, ptrdiff_t n, const real *dy, co
 #undef EACH
 }
 
-/* With m = n elements, d = x - mean and g = dy weight:  dx = invstd (g - sum g / m - d invstd^2 sum g d / m); without the
- * term of the mean if not centred. */
+/* With m = n elements, d = x - mean and g = dy weight:  dx = invstd (g - sum g / m - d invstd^2 sum g d / m); without
+ * the term of the mean if not centred. */
 static void FN(row_norm_backward)(const fnn_row_norm_backward *p, ptrdiff_t first, ptrdiff_t rows, void *dweight_,
                                   void *dbias_)
 {

@@ -22,6 +22,11 @@ __all__ = [
 ]
 
 
+# Channels of fewer elements cost more as rows of their own than elements with weights of their own, where many samples
+# share the repeated weights.
+SHORT_CHANNEL, MANY_SAMPLES = 16, 8
+
+
 class RowNormCtx(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
@@ -50,12 +55,16 @@ def forward(op, x, desc, weight, bias, eps, keep, centred=True, var=None):
         weight = array_of_shape(weight, op, "weight", desc.affine, x)
     if bias is not None:
         bias = array_of_shape(bias, op, "bias", desc.affine, x)
+    layout, each_weight, each_bias = desc.layout, weight, bias
+    if 1 < desc.inner < SHORT_CHANNEL and desc.rows >= MANY_SAMPLES * desc.groups:
+        layout = desc.rows, desc.groups, desc.channels * desc.inner, 1
+        each_weight, each_bias = (None if a is None else np.repeat(a, desc.inner) for a in (weight, bias))
     y = empty_like(x)
     mean = np.empty(desc.rows) if keep or var is not None else None
     invstd = None if mean is None else np.empty(desc.rows)
     if desc.size:
         kernels.row_norm(
-            x, weight, bias, y, mean, var, invstd, *desc.layout, eps, centred, desc.flops, desc.bytes(x.itemsize)
+            x, each_weight, each_bias, y, mean, var, invstd, *layout, eps, centred, desc.flops, desc.bytes(x.itemsize)
         )
     return y, RowNormCtx(desc, x, weight, bias is not None, mean, invstd, centred) if mean is not None else None
 

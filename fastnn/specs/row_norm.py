@@ -15,8 +15,9 @@ def layer(shape, axes=1, affine=True, **options):
     return Case({"x": shape, **arrays}, {"normalized_shape": normalized, **options})
 
 
-def rms(shape, axes=1, affine=True, **options):
-    case = layer(shape, axes, affine, **options)
+def rms(shape, axes=1, affine=True, eps=1e-5):
+    """eps is given: the default depends on the dtype, and the truth is computed in float64."""
+    case = layer(shape, axes, affine, eps=eps)
     return case._replace(shapes={name: s for name, s in case.shapes.items() if name != "bias"})
 
 
@@ -69,10 +70,9 @@ def spec(name, describe, **more):
         desc = describe(case.shapes["x"], **case.options)
         return 16 + max(desc.channels * desc.inner, desc.size // max(prod(desc.affine), 1))
 
-    def gradient_terms(arrays, dy, eps=None, **options):
+    def gradient_terms(arrays, dy, eps=1e-5, **options):
         """The formulas of the backward passes with all differences as sums, that of x - mean included."""
         x, desc = arrays["x"], describe(arrays["x"].shape, **options)
-        eps = (float(np.finfo(np.float32).eps) if name == "rms_norm" else 1e-5) if eps is None else eps
         shape = desc.rows // desc.groups, desc.groups, desc.channels, desc.inner
         x, dy = x.reshape(shape), np.abs(dy).reshape(shape)
         weight = 1 if arrays["weight"] is None else np.abs(arrays["weight"]).reshape(1, *shape[1:3], 1)
@@ -166,6 +166,7 @@ SPECS = (
             group((2, 6, 19, 31), 1),
             group((1, 4, 2, 3, 4), 2),
             group((2, 4, 48, 64), 2),
+            group((9, 6, 2, 3), 3),
         ),
         bench=(
             group((8, 64, 56, 56), 32),
@@ -186,6 +187,7 @@ SPECS = (
             instance((2, 3, 9, 11), affine=False, running=False),
             instance((2, 2, 70, 70)),
             instance((2, 3, 4, 5, 6)),
+            instance((8, 3, 2, 7)),
             instance((4, 5, 3, 3), use_input_stats=False),
             instance((2, 3, 24, 32), affine=False, use_input_stats=False),
         ),
