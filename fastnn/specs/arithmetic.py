@@ -54,6 +54,7 @@ SPECS = (
         depth=lambda case: 1,
         batch=lambda case: {"a": 0, "b": 0},
         make=make,
+        sized=case,
         peers={"torch": torch_add},
     ),
 )

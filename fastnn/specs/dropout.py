@@ -88,7 +88,7 @@ ELEMENT_CASES = (
 ELEMENT_BENCH = (case(16), case(64, 1024, p=0.1), case(256, 4096), case(32, 64, 56, 56), case(128, 64, 56, 56, p=0.1))
 
 SPECS = (
-    spec("dropout", ELEMENT_CASES, ELEMENT_BENCH, inverse, lambda x: x.ndim, multilinear=True),
+    spec("dropout", ELEMENT_CASES, ELEMENT_BENCH, inverse, lambda x: x.ndim, multilinear=True, sized=case),
     spec(
         "dropout1d",
         (case(4, 33), case(3, 5, 7, p=0.25), case(40, 17, 3, p=0.9, offset=3), case(2, 3, 5, training=False)),

@@ -3,7 +3,7 @@
 from math import prod
 
 from fastnn.moves import pad_desc
-from fastnn.registry import Case, OpSpec, Work
+from fastnn.registry import Case, OpSpec, Work, image_of, rows_of
 
 
 def pad(*x, label="", **options):
@@ -91,6 +91,7 @@ SPECS = (
         backward_work=pad_work(True),
         depth=pad_depth,
         batch=pad_batch,
+        sized=lambda n: Case({"x": image_of(n)}, {"pad": (1, 1, 1, 1)}),
         peers={"torch": torch_pad},
     ),
     OpSpec(
@@ -116,6 +117,7 @@ SPECS = (
         backward_work=concat_work,
         depth=lambda case: 0,
         batch=lambda case: {"arrays": 0},
+        sized=lambda n: concat(rows_of(n), rows_of(n), axis=1),
         peers={"torch": lambda torch, arrays, axis=0: torch.cat(arrays, axis)},
     ),
 )

@@ -1,7 +1,7 @@
 """Spec of local response normalisation."""
 
 from fastnn.descriptors_norm import response_norm_desc
-from fastnn.registry import Case, OpSpec, Work
+from fastnn.registry import Case, OpSpec, Work, image_of
 
 
 def case(shape, size=5, **options):
@@ -53,6 +53,7 @@ SPECS = (
         backward_work=backward_work,
         depth=depth,
         exact=False,
+        sized=lambda n: case(image_of(n)),
         peers={"torch": torch_local_response_norm},
     ),
 )

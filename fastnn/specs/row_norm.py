@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 
 from fastnn.descriptors_norm import group_norm_desc, instance_norm_desc, layer_norm_desc
-from fastnn.registry import Case, OpSpec, Work, draw
+from fastnn.registry import Case, OpSpec, Work, draw, image_of, rows_of
 
 
 def layer(shape, axes=1, affine=True, **options):
@@ -135,6 +135,7 @@ SPECS = (
         # Transformers; one token; beyond the caches.
         bench=(layer((4096, 768)), layer((32, 128, 256)), layer((1, 768)), layer((16384, 1024))),
         batch=samples,
+        sized=lambda n: layer(rows_of(n)),
         peers={"torch": torch_function("layer_norm")},
     ),
     spec(
@@ -151,6 +152,7 @@ SPECS = (
         ),
         bench=(rms((4096, 768)), rms((1, 768)), rms((16384, 1024))),
         batch=samples,
+        sized=lambda n: rms(rows_of(n)),
         peers={"torch": torch_function("rms_norm")},
     ),
     spec(
@@ -174,6 +176,7 @@ SPECS = (
             group((32, 256, 7, 7), 32),
             group((64, 512), 32),
         ),
+        sized=lambda n: group(image_of(n), 1),
         peers={"torch": torch_function("group_norm")},
     ),
     spec(
@@ -196,6 +199,7 @@ SPECS = (
             instance((1, 128, 64, 64), running=False),
             instance((32, 64, 56, 56), running=False),
         ),
+        sized=lambda n: instance(image_of(n), running=False),
         peers={"torch": torch_function("instance_norm")},
     ),
 )

@@ -3,7 +3,7 @@
 from math import prod
 
 from fastnn.moves import upsample_desc, upsample_zeros2d_desc
-from fastnn.registry import Case, OpSpec, Work
+from fastnn.registry import Case, OpSpec, Work, image_of
 
 
 def case(*x, label="", **options):
@@ -60,6 +60,7 @@ def spec(name, mode, cases, bench, *, depth, exact, flops):
         depth=lambda case: depth + taps(name, case),
         multilinear=True,
         exact=exact,
+        sized=lambda n: case(*((1, 1, n) if name.endswith("1d") else image_of(n)), scale_factor=2),
         peers={"torch": interpolate(mode)},
     )
 
@@ -136,6 +137,7 @@ SPECS = (
         backward_work=work("upsample_zeros2d", 0, backward=True),
         depth=lambda case: 0,
         multilinear=True,
+        sized=lambda n: case(*image_of(n), stride=2),
         peers={"torch": torch_zeros},
     ),
     spec("upsample_nearest1d", "nearest", SIGNALS, BENCH_SIGNALS, depth=0, exact=True, flops=1),
