@@ -3,8 +3,8 @@
  * A row of outputs is made in two steps, so that a window costs kh + kw operations and not kh * kw. Down: the rows
  * under the window are reduced to one, whole vectors at a time whatever the stride, between margins that hold the
  * identity of the reduction (the padding). Across: that row is split by column modulo sw, so that every tap of a
- * vector of outputs is a contiguous load, and the taps are reduced. Norms are sums of powers, which are taken on the way
- * down. A kernel of 0 is adaptive: windows of different sizes that share out the axis.
+ * vector of outputs is a contiguous load, and the taps are reduced. Norms are sums of powers, which are taken on the
+ * way down. A kernel of 0 is adaptive: windows of different sizes that share out the axis.
  */
 
 #undef FNN_NO_INDEX
@@ -47,7 +47,7 @@ FNN_INLINE ptrdiff_t pool_longest(ptrdiff_t size, ptrdiff_t outputs)
     return longest;
 }
 
-/* Short rows of several streams are more than the CPU foresees: 4 KiB is what memory delivers while it takes to answer. */
+/* Short rows of several streams are more than the CPU foresees. Memory delivers 4 KiB while it takes to answer. */
 FNN_INLINE void fetch_ahead(const void *p) { __builtin_prefetch((const void *)((uintptr_t)p + 4096)); }
 
 /* Is a plane a row, and the only window as large? */

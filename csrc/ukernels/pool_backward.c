@@ -9,8 +9,8 @@
 #define SPREAD_GROUP 2048 /* elements of rows of windows at a time */
 
 /* Scratch of a thread: rows of windows of a group of planes, each between zeros (indices: -1), `pitch` apart; a sum of
- * such rows; a row of gradients, and the same by column modulo sw. Vectors are read across those that were written, which
- * has to wait until these have left the core: hence several small planes at a time. */
+ * such rows; a row of gradients, and the same by column modulo sw. Vectors are read across those that were written,
+ * which has to wait until these have left the core: hence several small planes at a time. */
 typedef struct {
     ptrdiff_t sw, taps; /* as in forward */
     ptrdiff_t vectors, lead, pitch, phase, group;
@@ -141,18 +141,20 @@ FNN_INLINE void FN(scatter)(ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t plane
                             real *dx)
 {
     enum { SIDE = 4 };
-    for (ptrdiff_t i = 0; i < planes; i += SIDE) {
-        const ptrdiff_t n = planes - i < SIDE ? planes - i : SIDE;
+    ptrdiff_t n = round_up(4096 / pixels + 1, SIDE); /* as many as stay in the first-level cache until they are full */
+    for (ptrdiff_t i = 0; i < planes; i += n) {
+        if (n > planes - i)
+            n = planes - i;
         memset(dx + i * pixels, 0, (size_t)(n * pixels) * sizeof(real));
-        if (n == SIDE)
-            for (ptrdiff_t o = i * outputs; o < (i + 1) * outputs; o++)
+        ptrdiff_t k = i;
+        for (; k + SIDE <= i + n; k += SIDE)
+            for (ptrdiff_t o = k * outputs; o < (k + 1) * outputs; o++)
 #pragma GCC unroll 4
-                for (ptrdiff_t k = 0; k < SIDE; k++)
-                    dx[(i + k) * pixels + iy[o + k * outputs]] += dy[o + k * outputs];
-        else
-            for (ptrdiff_t k = 0; k < n; k++)
-                for (ptrdiff_t o = (i + k) * outputs; o < (i + k + 1) * outputs; o++)
-                    dx[(i + k) * pixels + iy[o]] += dy[o];
+                for (ptrdiff_t t = 0; t < SIDE; t++)
+                    dx[(k + t) * pixels + iy[o + t * outputs]] += dy[o + t * outputs];
+        for (; k < i + n; k++)
+            for (ptrdiff_t o = k * outputs; o < (k + 1) * outputs; o++)
+                dx[k * pixels + iy[o]] += dy[o];
     }
 }
 
