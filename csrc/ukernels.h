@@ -154,7 +154,7 @@ typedef struct {
 } fnn_pool;
 
 /* Planes in a row. index: where in its plane each output was taken from or goes to, as integers of the width of an
- * element, for un-pooling of 64 bits; NULL if not wanted. x and y: those of the forward pass, for the gradient of norms. */
+ * element, for un-pooling of 64 bits; NULL if not wanted. x, y: those of the forward pass, for the gradient of norms. */
 typedef struct {
     const void *src;
     void *dst, *index;
@@ -164,7 +164,7 @@ typedef struct {
 typedef void fnn_pool_function(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch);
 
 typedef struct {
-    /* bytes of scratch: of max, min, avg and lp; of index_backward; of avg_backward and lp_backward. Others need none. */
+    /* bytes of scratch: of max, min, avg and lp; of index_backward; of avg_backward and lp_backward. Others: none */
     ptrdiff_t (*scratch)(const fnn_pool *p), (*index_backward_scratch)(const fnn_pool *p),
         (*avg_backward_scratch)(const fnn_pool *p);
     fnn_pool_function *max, *min, *avg, *lp;

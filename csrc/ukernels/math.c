@@ -232,8 +232,8 @@ FNN_INLINE vec vlog(vec x)
     return vsel(x > vset1(0), vsel(x < vset1(INFINITY), y, x), vsel(x <= vset1(0), zero_or_less, x));
 }
 
-/* x^p for p != 0: e^(p log |x|), the logarithm as a sum of two numbers so that a large exponent magnifies no error, with
- * the sign of x for odd p; NaN for negative x, if p is no integer. log(1 + f) = 2s + s^3 (2/3 + …) for s = f / (2 + f),
+/* x^p for p != 0: e^(p log |x|), the logarithm as a sum of two numbers so that a large exponent magnifies no error,
+ * with the sign of x for odd p; NaN for negative x, if p is no integer. log(1 + f) = 2s + s^3 (2/3 + …) for s = f / (2 + f),
  * of which the remainder of the division is a part. */
 #define vpow FN(vpow)
 FNN_INLINE vec vpow(vec x, double p)

@@ -3,8 +3,8 @@
  * A row of outputs is made in two steps, so that a window costs kh + kw operations and not kh * kw. Down: the rows
  * under the window are reduced to one, whole vectors at a time whatever the stride, between margins that hold the
  * identity of the reduction (the padding). Across: that row is split by column modulo sw, so that every tap of a
- * vector of outputs is a contiguous load, and the taps are reduced. Norms are sums of powers, which are taken on the way
- * down. A kernel of 0 is adaptive: windows of different sizes that share out the axis.
+ * vector of outputs is a contiguous load, and the taps are reduced. Norms are sums of powers, which are taken on the
+ * way down. A kernel of 0 is adaptive: windows of different sizes that share out the axis.
  */
 
 #undef FNN_NO_INDEX
@@ -47,6 +47,9 @@ FNN_INLINE ptrdiff_t pool_longest(ptrdiff_t size, ptrdiff_t outputs)
     return longest;
 }
 
+/* Short rows of several streams are more than the CPU foresees. Memory delivers 4 KiB while it takes to answer. */
+FNN_INLINE void fetch_ahead(const void *p) { __builtin_prefetch((const void *)((uintptr_t)p + 4096)); }
+
 /* Is a plane a row, and the only window as large? */
 FNN_INLINE int pool_is_whole(const fnn_pool *p)
 {
@@ -65,52 +68,19 @@ FNN_INLINE void FN(pool_columns)(const fnn_pool *p, inat *start, inat *count)
     }
 }
 
-/* Where rows of results go: to dst, one after the other, or past the caches by way of a buffer, because only whole
- * aligned vectors can. */
-typedef struct {
-    real *dst, *buffer;
-    ptrdiff_t used, size; /* of the buffer, 0 without one */
-} FN(pool_outlet);
-
-/* Elements of its buffer, for rows of n. */
-FNN_INLINE ptrdiff_t FN(outlet_size)(const fnn_pool *p, ptrdiff_t n)
+/* Stores the first n lanes, or past the caches all of them. */
+FNN_INLINE void FN(pool_store)(int past, real *p, vec v, ptrdiff_t n)
 {
-    enum { LEAST = 2048 };
-    return !p->past ? 0 : n > LEAST ? n : LEAST;
+    if (past)
+        vstream(p, v);
+    else
+        vstore_upto(p, v, n);
 }
 
-FNN_INLINE void FN(outlet_flush)(FN(pool_outlet) *o)
+/* Can rows of n elements from p on be written past the caches? Whole aligned vectors only can. */
+FNN_INLINE int FN(pool_past)(const fnn_pool *p, const real *first, ptrdiff_t n)
 {
-    const ptrdiff_t n = o->used;
-    ptrdiff_t i = vstream_head(o->dst, n);
-    vstore_n(o->dst, vload_n(o->buffer, i), i);
-    for (; i + VL <= n; i += VL)
-        vstream(o->dst + i, vload(o->buffer + i));
-    vstore_n(o->dst + i, vload_n(o->buffer + i, n - i), n - i);
-    o->dst += n;
-    o->used = 0;
-}
-
-/* Where to write the next n elements. */
-FNN_INLINE real *FN(outlet_row)(FN(pool_outlet) *o, ptrdiff_t n)
-{
-    real *row = o->dst;
-    if (o->size) {
-        if (o->used + n > o->size)
-            FN(outlet_flush)(o);
-        row = o->buffer + o->used;
-        o->used += n;
-    } else {
-        o->dst += n;
-    }
-    return row;
-}
-
-FNN_INLINE void FN(outlet_end)(FN(pool_outlet) *o)
-{
-    if (o->size)
-        FN(outlet_flush)(o);
-    vstream_end();
+    return p->past && n % VL == 0 && vstream_head(first, VL) == 0;
 }
 
 /* Scratch of a thread. The row is sw*phase long: pw of padding, w pixels, padding. Split, element q of phase f is
@@ -126,7 +96,6 @@ typedef struct {
     real *row, *split, *divisors;
     inat *irow, *isplit;
     inat *start, *count; /* of adaptive windows */
-    real *out;
 } FN(pool_rows);
 
 /* Lays the scratch out and returns its size in elements. */
@@ -162,8 +131,7 @@ FNN_INLINE ptrdiff_t FN(pool_layout)(const fnn_pool *p, real *scratch, FN(pool_r
     b->divisors = (real *)(b->isplit + split);
     b->start = (inat *)(b->divisors + vectors);
     b->count = b->start + (p->kw ? 0 : p->ow);
-    b->out = (real *)(b->count + (p->kw ? 0 : p->ow));
-    return b->out - scratch + FN(outlet_size)(p, p->ow);
+    return (real *)b->count - scratch + (p->kw ? 0 : p->ow);
 }
 
 FNN_INLINE real FN(pool_identity)(const int op)
@@ -209,6 +177,9 @@ FNN_INLINE vec FN(pool_down_n)(const int op, const int index, ptrdiff_t taps, co
                                ptrdiff_t first, ptrdiff_t n, ivec *where)
 {
     const ptrdiff_t step = p->dh * p->w;
+    fetch_ahead(x);
+    if (taps > 1)
+        fetch_ahead(x + step);
     vec acc = FN(pool_term)(op, p, vload_upto(x, n));
     ivec at = viota() + (inat)first, best = at;
     for (ptrdiff_t i = 1; i < taps; i++) {
@@ -299,7 +270,7 @@ FNN_INLINE void FN(pool_divisors)(const fnn_pool *p, ptrdiff_t vectors, real *di
 
 FNN_INLINE void FN(pool_across)(const int op, const int index, const ptrdiff_t taps, const ptrdiff_t sw,
                                 const ptrdiff_t turn, const ptrdiff_t step, const fnn_pool *p,
-                                const FN(pool_rows) *b, ptrdiff_t u, real *y, inat *iy)
+                                const FN(pool_rows) *b, ptrdiff_t u, int past, real *y, inat *iy)
 {
     const ptrdiff_t to_index = (const real *)b->isplit - b->split;
     const vec rows = vset1(op >= POOL_AVG ? (real)FN(pool_rows_divisor)(p, u) : 1);
@@ -314,7 +285,7 @@ FNN_INLINE void FN(pool_across)(const int op, const int index, const ptrdiff_t t
         }
         if (op >= POOL_AVG)
             acc = FN(pool_result)(op, p, acc, rows * vload(b->divisors + v));
-        vstore_upto(y + v, acc, n);
+        FN(pool_store)(past, y + v, acc, n);
         if (!index)
             continue;
         /* Down, the upper row won a tie; across, the least plane index does. That of padding is the largest. */
@@ -452,10 +423,10 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
         FN(pool_divisors)(p, round_up(p->ow, VL), b.divisors);
     if (!p->kw)
         FN(pool_columns)(p, b.start, b.count);
-    FN(pool_outlet) out = {y, b.out, 0, FN(outlet_size)(p, p->ow)};
+    const int past = FN(pool_past)(p, y, p->ow);
     const int usual = p->kw && p->dw == 1;
     for (ptrdiff_t i = 0; i < planes; i++, x += p->h * p->w) {
-        for (ptrdiff_t u = 0; u < p->oh; u++, iy += index ? p->ow : 0) {
+        for (ptrdiff_t u = 0; u < p->oh; u++, y += p->ow, iy += index ? p->ow : 0) {
             /* the taps inside the image */
             ptrdiff_t start = pool_start(u, p->h, p->oh, p->kh, p->sh, p->ph);
             ptrdiff_t taps = p->kh ? p->kh : pool_end(u, p->h, p->oh, 0, 0, 0) - start;
@@ -477,20 +448,19 @@ FNN_INLINE void FN(pool_planes)(const int op, const int index, const fnn_pool *p
                 if (index)
                     FN(pool_split)(p, &b, (const real *)b.irow, (real *)b.isplit, no_index_bits);
             }
-            y = FN(outlet_row)(&out, p->ow);
             if (usual && p->ow == 1 && b.taps > 4)
                 FN(pool_across_one)(op, index, p, &b, u, y, iy);
             else if (usual && b.sw == 2 && b.taps == 2)
-                FN(pool_across)(op, index, 2, 2, 1, b.phase, p, &b, u, y, iy);
+                FN(pool_across)(op, index, 2, 2, 1, b.phase, p, &b, u, past, y, iy);
             else if (usual && b.sw == 2 && b.taps == 3)
-                FN(pool_across)(op, index, 3, 2, 1, b.phase, p, &b, u, y, iy);
+                FN(pool_across)(op, index, 3, 2, 1, b.phase, p, &b, u, past, y, iy);
             else if (usual && b.sw == 1 && b.taps == 3)
-                FN(pool_across)(op, index, 3, 1, 0, 1, p, &b, u, y, iy);
+                FN(pool_across)(op, index, 3, 1, 0, 1, p, &b, u, past, y, iy);
             else
-                FN(pool_across)(op, index, b.taps, b.sw, b.turn, b.step, p, &b, u, y, iy);
+                FN(pool_across)(op, index, b.taps, b.sw, b.turn, b.step, p, &b, u, past, y, iy);
         }
     }
-    FN(outlet_end)(&out);
+    vstream_end();
 }
 
 static void FN(max_pool)(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch)

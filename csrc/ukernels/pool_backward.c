@@ -9,12 +9,12 @@
 #define SPREAD_GROUP 2048 /* elements of rows of windows at a time */
 
 /* Scratch of a thread: rows of windows of a group of planes, each between zeros (indices: -1), `pitch` apart; a sum of
- * such rows; a row of gradients, and the same by column modulo sw. Vectors are read across those that were written, which
- * has to wait until these have left the core: hence several small planes at a time. */
+ * such rows; a row of gradients, and the same by column modulo sw. Vectors are read across those that were written,
+ * which has to wait until these have left the core: hence several small planes at a time. */
 typedef struct {
     ptrdiff_t sw, taps; /* as in forward */
     ptrdiff_t vectors, lead, pitch, phase, group;
-    real *divisors, *windows, *sum, *split, *row, *out;
+    real *divisors, *windows, *sum, *split, *row;
     inat *index;
     inat *start, *count; /* of adaptive windows */
 } FN(spread_rows);
@@ -41,8 +41,7 @@ FNN_INLINE ptrdiff_t FN(spread_layout)(const int index, const fnn_pool *p, real 
     b->index = (inat *)(b->row + round_up(p->w, VL));
     b->start = b->index + (index ? windows : 0);
     b->count = b->start + columns;
-    b->out = (real *)(b->count + columns);
-    return b->out - scratch + FN(outlet_size)(p, p->w);
+    return (real *)(b->count + columns) - scratch;
 }
 
 /* The windows over pixel q*sw + f: first + q, …, first + q + count - 1. */
@@ -58,9 +57,9 @@ FNN_INLINE FN(spread_taps) FN(spread_phase)(const fnn_pool *p, const FN(spread_r
     return t;
 }
 
-/* What `rows` rows of windows from `windows` on give to the VL pixels whose plane indices are `pixel`. */
-FNN_INLINE vec FN(spread_sum)(const int select, const FN(spread_rows) *b, const real *windows, ptrdiff_t rows,
-                              ptrdiff_t count, ivec pixel)
+/* What `rows` rows of `count` windows from `windows` on give to the VL pixels whose plane indices are `pixel`. */
+FNN_INLINE vec FN(spread_taps_sum)(const int select, const FN(spread_rows) *b, const real *windows, ptrdiff_t rows,
+                                   ptrdiff_t count, ivec pixel)
 {
     const ptrdiff_t to_index = b->index - (inat *)b->windows;
     vec acc = {0};
@@ -75,9 +74,22 @@ FNN_INLINE vec FN(spread_sum)(const int select, const FN(spread_rows) *b, const 
     return acc;
 }
 
+/* The same with the loops unrolled for the usual windows. */
+FNN_INLINE vec FN(spread_sum)(const int select, const FN(spread_rows) *b, const real *windows, ptrdiff_t rows,
+                              ptrdiff_t count, ivec pixel)
+{
+    if (count == 1)
+        return FN(spread_taps_sum)(select, b, windows, rows, 1, pixel);
+    if (count == 2)
+        return FN(spread_taps_sum)(select, b, windows, rows, 2, pixel);
+    if (count == 3)
+        return FN(spread_taps_sum)(select, b, windows, rows, 3, pixel);
+    return FN(spread_taps_sum)(select, b, windows, rows, count, pixel);
+}
+
 /* out[0, w) = the gradients of a row of pixels, whose first has the plane index `at`, under `rows` rows of windows. */
 FNN_INLINE void FN(spread_row)(const int select, const ptrdiff_t sw, const fnn_pool *p, const FN(spread_rows) *b,
-                               const real *windows, ptrdiff_t rows, ptrdiff_t at, real *out)
+                               const real *windows, ptrdiff_t rows, ptrdiff_t at, int past, real *out)
 {
     const ptrdiff_t w = p->w;
     const ivec columns = viota() * (inat)sw + (inat)at;
@@ -93,9 +105,9 @@ FNN_INLINE void FN(spread_row)(const int select, const ptrdiff_t sw, const fnn_p
                 e = FN(spread_sum)(select, b, windows + even.first + q, rows, even.count, pixel);
                 o = FN(spread_sum)(select, b, windows + odd.first + q, rows, odd.count, pixel + 1);
             }
-            vstore_upto(out + 2 * q, vzip_lo(e, o), w - 2 * q);
+            FN(pool_store)(past, out + 2 * q, vzip_lo(e, o), w - 2 * q);
             if (w > 2 * q + VL)
-                vstore_upto(out + 2 * q + VL, vzip_hi(e, o), w - 2 * q - VL);
+                FN(pool_store)(past, out + 2 * q + VL, vzip_hi(e, o), w - 2 * q - VL);
         }
         return;
     }
@@ -104,9 +116,10 @@ FNN_INLINE void FN(spread_row)(const int select, const ptrdiff_t sw, const fnn_p
         const ptrdiff_t n = (w - f + sw - 1) / sw;
         real *to = sw == 1 ? out : b->split;
         for (ptrdiff_t q = 0; q < n; q += VL)
-            vstore_upto(to + q,
-                        FN(spread_sum)(select, b, windows + t.first + q, rows, t.count,
-                                       columns + (inat)(sw * q + f)), n - q);
+            FN(pool_store)(past && sw == 1, to + q,
+                           FN(spread_sum)(select, b, windows + t.first + q, rows, t.count,
+                                          columns + (inat)(sw * q + f)),
+                           n - q);
         for (ptrdiff_t q = 0; sw > 1 && q < n; q++)
             out[q * sw + f] = to[q];
     }
@@ -128,17 +141,20 @@ FNN_INLINE void FN(scatter)(ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t plane
                             real *dx)
 {
     enum { SIDE = 4 };
-    for (ptrdiff_t i = 0; i < planes; i += SIDE) {
-        const ptrdiff_t n = planes - i < SIDE ? planes - i : SIDE;
+    ptrdiff_t n = round_up(4096 / pixels + 1, SIDE); /* as many as stay in the first-level cache until they are full */
+    for (ptrdiff_t i = 0; i < planes; i += n) {
+        if (n > planes - i)
+            n = planes - i;
         memset(dx + i * pixels, 0, (size_t)(n * pixels) * sizeof(real));
-        if (n == SIDE)
-            for (ptrdiff_t o = i * outputs; o < (i + 1) * outputs; o++)
-                for (ptrdiff_t k = 0; k < SIDE; k++)
-                    dx[(i + k) * pixels + iy[o + k * outputs]] += dy[o + k * outputs];
-        else
-            for (ptrdiff_t k = 0; k < n; k++)
-                for (ptrdiff_t o = (i + k) * outputs; o < (i + k + 1) * outputs; o++)
-                    dx[(i + k) * pixels + iy[o]] += dy[o];
+        ptrdiff_t k = i;
+        for (; k + SIDE <= i + n; k += SIDE)
+            for (ptrdiff_t o = k * outputs; o < (k + 1) * outputs; o++)
+#pragma GCC unroll 4
+                for (ptrdiff_t t = 0; t < SIDE; t++)
+                    dx[(k + t) * pixels + iy[o + t * outputs]] += dy[o + t * outputs];
+        for (; k < i + n; k++)
+            for (ptrdiff_t o = k * outputs; o < (k + 1) * outputs; o++)
+                dx[k * pixels + iy[o]] += dy[o];
     }
 }
 
@@ -146,7 +162,7 @@ FNN_INLINE void FN(scatter)(ptrdiff_t pixels, ptrdiff_t outputs, ptrdiff_t plane
 FNN_INLINE int FN(pool_is_sparse)(const fnn_pool *p)
 {
     return p->kh && p->kw && p->dh == 1 && p->dw == 1 && p->ow > 1 && p->sw <= 2 &&
-           p->kh * p->kw <= VL * p->sh * p->sw;
+           p->kh * p->kw <= 4 * p->sh * p->sw;
 }
 
 FNN_INLINE void FN(select_planes)(const ptrdiff_t sw, const fnn_pool *p, ptrdiff_t planes, const real *dy,
@@ -155,7 +171,7 @@ FNN_INLINE void FN(select_planes)(const ptrdiff_t sw, const fnn_pool *p, ptrdiff
     const ptrdiff_t all = b->group * p->oh * b->pitch;
     for (ptrdiff_t i = 0; i < all; i++)
         b->windows[i] = 0, b->index[i] = -1;
-    FN(pool_outlet) out = {dx, b->out, 0, FN(outlet_size)(p, p->w)};
+    const int past = FN(pool_past)(p, dx, p->w);
     for (ptrdiff_t i = 0; i < planes; i += b->group) {
         const ptrdiff_t group = planes - i < b->group ? planes - i : b->group;
         for (ptrdiff_t u = 0; u < group * p->oh; u++, dy += p->ow, iy += p->ow)
@@ -167,13 +183,13 @@ FNN_INLINE void FN(select_planes)(const ptrdiff_t sw, const fnn_pool *p, ptrdiff
         for (ptrdiff_t k = 0; k < group; k++) {
             const real *windows = b->windows + k * p->oh * b->pitch;
             ptrdiff_t lo = 0, hi = 0;
-            for (ptrdiff_t r = 0; r < p->h; r++) {
+            for (ptrdiff_t r = 0; r < p->h; r++, dx += p->w) {
                 FN(spread_range)(p, r, &lo, &hi);
-                FN(spread_row)(1, sw, p, b, windows + lo * b->pitch, hi - lo, r * p->w, FN(outlet_row)(&out, p->w));
+                FN(spread_row)(1, sw, p, b, windows + lo * b->pitch, hi - lo, r * p->w, past, dx);
             }
         }
     }
-    FN(outlet_end)(&out);
+    vstream_end();
 }
 
 static void FN(index_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch)
@@ -219,43 +235,39 @@ FNN_INLINE vec FN(pool_slope)(const int op, const fnn_pool *p, vec x)
 }
 
 /* dx[0, n) = gradients, times the slopes */
-FNN_INLINE void FN(pool_put)(const int op, const fnn_pool *p, ptrdiff_t n, const real *row, const real *x, real *dx)
+FNN_INLINE void FN(pool_put)(const int op, const fnn_pool *p, ptrdiff_t n, const real *row, const real *x, int past,
+                            real *dx)
 {
     for (ptrdiff_t c = 0; c < n; c += VL) {
         vec g = vload_upto(row + c, n - c);
         if (op > POOL_SUM)
             g *= FN(pool_slope)(op, p, vload_upto(x + c, n - c));
-        vstore_upto(dx + c, g, n - c);
+        FN(pool_store)(past, dx + c, g, n - c);
     }
 }
 
 /* One window that is the plane. */
-FNN_INLINE void FN(avg_whole_backward)(const int op, const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a,
-                                       real *scratch)
+FNN_INLINE void FN(avg_whole_backward)(const int op, const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a)
 {
     const ptrdiff_t n = p->w;
     const real *dy = a->src, *x = a->x, *y = a->y;
     const vec count = vset1((real)(p->divisor ? p->divisor : n));
-    FN(pool_outlet) out = {a->dst, scratch, 0, FN(outlet_size)(p, 0)};
-    const ptrdiff_t piece = out.size ? out.size : n;
+    real *dx = a->dst;
+    const int past = FN(pool_past)(p, dx, n);
     for (ptrdiff_t i = 0; i < planes; i += VL) {
         const ptrdiff_t group = planes - i < VL ? planes - i : VL;
         const vec kept = op == POOL_AVG ? (vec){0} : vload_upto(y + i, group);
         real shares[VL];
         vstore(shares, FN(pool_share)(op, p, vload_upto(dy + i, group), kept, count));
-        for (ptrdiff_t k = 0; k < group; k++)
-            for (ptrdiff_t c = 0; c < n; c += piece) {
-                const ptrdiff_t m = n - c < piece ? n - c : piece;
-                real *dx = FN(outlet_row)(&out, m);
-                for (ptrdiff_t j = 0; j < m; j += VL) {
-                    vec share = vset1(shares[k]);
-                    if (op > POOL_SUM)
-                        share *= FN(pool_slope)(op, p, vload_upto(x + (i + k) * n + c + j, m - j));
-                    vstore_upto(dx + j, share, m - j);
-                }
+        for (ptrdiff_t k = 0; k < group; k++, dx += n)
+            for (ptrdiff_t c = 0; c < n; c += VL) {
+                vec share = vset1(shares[k]);
+                if (op > POOL_SUM)
+                    share *= FN(pool_slope)(op, p, vload_upto(x + (i + k) * n + c, n - c));
+                FN(pool_store)(past, dx + c, share, n - c);
             }
     }
-    FN(outlet_end)(&out);
+    vstream_end();
 }
 
 /* b->row = the gradients of a row of pixels under `rows` rows of windows */
@@ -280,11 +292,11 @@ FNN_INLINE void FN(avg_backward_row)(const fnn_pool *p, const FN(spread_rows) *b
             for (ptrdiff_t c = b->start[v]; c < b->start[v] + b->count[v]; c++)
                 b->row[c] += windows[v];
     } else if (b->sw == 1) {
-        FN(spread_row)(0, 1, p, b, windows, 1, 0, b->row);
+        FN(spread_row)(0, 1, p, b, windows, 1, 0, 0, b->row);
     } else if (b->sw == 2) {
-        FN(spread_row)(0, 2, p, b, windows, 1, 0, b->row);
+        FN(spread_row)(0, 2, p, b, windows, 1, 0, 0, b->row);
     } else {
-        FN(spread_row)(0, b->sw, p, b, windows, 1, 0, b->row);
+        FN(spread_row)(0, b->sw, p, b, windows, 1, 0, 0, b->row);
     }
 }
 
@@ -293,18 +305,19 @@ FNN_INLINE void FN(avg_planes_backward)(const int op, const fnn_pool *p, ptrdiff
                                         real *scratch)
 {
     if (pool_is_whole(p)) {
-        FN(avg_whole_backward)(op, p, planes, a, scratch);
+        FN(avg_whole_backward)(op, p, planes, a);
         return;
     }
     const real *dy = a->src, *x = a->x, *y = a->y;
     FN(spread_rows) b;
-    FN(spread_layout)(0, p, scratch, &b);
-    for (real *zero = scratch; zero < b.out; zero++)
-        *zero = 0;
+    const ptrdiff_t size = FN(spread_layout)(0, p, scratch, &b);
+    for (ptrdiff_t i = 0; i < size; i++)
+        scratch[i] = 0;
     FN(pool_divisors)(p, b.vectors, b.divisors);
     if (!p->kw)
         FN(pool_columns)(p, b.start, b.count);
-    FN(pool_outlet) out = {a->dst, b.out, 0, FN(outlet_size)(p, p->w)};
+    real *dx = a->dst;
+    const int past = FN(pool_past)(p, dx, p->w);
     for (ptrdiff_t i = 0; i < planes; i += b.group) {
         const ptrdiff_t group = planes - i < b.group ? planes - i : b.group;
         real *windows = b.windows + b.lead;
@@ -322,18 +335,18 @@ FNN_INLINE void FN(avg_planes_backward)(const int op, const fnn_pool *p, ptrdiff
             }
         for (ptrdiff_t k = 0; k < group; k++) {
             ptrdiff_t lo = 0, hi = 0;
-            for (ptrdiff_t r = 0; r < p->h; r++) {
+            for (ptrdiff_t r = 0; r < p->h; r++, dx += p->w) {
                 const ptrdiff_t old_lo = lo, old_hi = hi;
                 FN(spread_range)(p, r, &lo, &hi);
                 if (r == 0 || lo != old_lo || hi != old_hi)
                     FN(avg_backward_row)(p, &b, b.windows + (k * p->oh + lo) * b.pitch, hi - lo);
-                FN(pool_put)(op, p, p->w, b.row, x, FN(outlet_row)(&out, p->w));
+                FN(pool_put)(op, p, p->w, b.row, x, past, dx);
                 if (op != POOL_AVG)
                     x += p->w;
             }
         }
     }
-    FN(outlet_end)(&out);
+    vstream_end();
 }
 
 static void FN(avg_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const fnn_pool_arrays *a, void *scratch)
@@ -354,7 +367,7 @@ static void FN(lp_pool_backward)(const fnn_pool *p, ptrdiff_t planes, const fnn_
 static ptrdiff_t FN(avg_pool_backward_scratch)(const fnn_pool *p)
 {
     FN(spread_rows) b;
-    return (pool_is_whole(p) ? FN(outlet_size)(p, 0) : FN(spread_layout)(0, p, 0, &b)) * (ptrdiff_t)sizeof(real);
+    return pool_is_whole(p) ? 0 : FN(spread_layout)(0, p, 0, &b) * (ptrdiff_t)sizeof(real);
 }
 
 /* ---- un-pooling ---- */
