@@ -5,7 +5,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.kernels.runtime cimport (
-    Scratch, fnn_pool, fnn_pool_arrays, fnn_pool_function, past_caches, scratch, table_of, threads_for
+    Scratch, aligned, fnn_pool, fnn_pool_arrays, fnn_pool_function, past_caches, scratch, table_of, threads_for
 )
 
 cnp.import_array()
@@ -71,6 +71,7 @@ cdef void run(fnn_pool_function *f, const fnn_pool *p, cnp.ndarray src, cnp.ndar
     cdef double kh = p.kh if p.kh else p.h // p.oh + 1, kw = p.kw if p.kw else p.w // p.ow + 1
     cdef double flops = 4. * planes * p.oh * (kh * p.w * term + kw * p.ow + (ROW if p.oh * p.ow > 1 else 0))
     cdef int nt = <int>min(threads_for(flops, <double>planes * (src_plane + dst_plane)), planes), t
+    scratch_bytes = aligned(scratch_bytes) + 64  # no two threads on one line, nor on one that is fetched with it
     cdef Scratch s = scratch(max(nt, 1) * scratch_bytes)
     if nt <= 1:
         with nogil:
