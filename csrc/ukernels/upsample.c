@@ -434,9 +434,11 @@ FNN_INLINE void FN(resample_back_few)(const fnn_resample *g, const FN(resample_t
     FN(writer_copy)(o, dx, w);
 }
 
-/* Has the machine fetch n elements a little behind p: rows that are read side by side are no sequence to it. */
+/* Has the machine fetch n elements a little behind p: short rows that are read side by side are no sequence to it. */
 FNN_INLINE void FN(resample_fetch)(const real *p, ptrdiff_t n)
 {
+    if (n * (ptrdiff_t)sizeof(real) > 2 * FNN_AHEAD)
+        return;
     for (ptrdiff_t i = 0; i < n; i += FNN_LINE / (ptrdiff_t)sizeof(real))
         fetch_ahead(p + i);
 }

@@ -25,10 +25,12 @@ ctypedef void (*pad_t)(const fnn_pad *g, Py_ssize_t first, Py_ssize_t last, cons
 
 
 cdef void share_out(pad_t f, const fnn_pad *g, const char *src, cnp.ndarray dst, double nbytes):
-    """All of dst by f."""
+    """All of dst by f; nothing if it is empty."""
     cdef Py_ssize_t n = cnp.PyArray_SIZE(dst), task
     cdef char *pd = <char *>cnp.PyArray_DATA(dst)
     cdef int past = past_caches(nbytes), nt = threads_for(0, nbytes)
+    if n == 0:
+        return
     if nt == 1:
         with nogil:
             f(g, 0, n, src, pd, past)

@@ -100,7 +100,7 @@ def arrays_to_join(object arrays, str op, str name, object axis):
                 raise TypeError(f"{op}: axis must be an integer, got {axis!r}")
             if not -ndim <= axis < ndim:
                 raise ValueError(f"{op}: axis {axis} is out of range for {name}[0] of shape {(<object>a).shape}, "
-                                 f"which has {ndim} dimensions")
+                                 f"expected one of {ndim} axes")
             at = axis + ndim if axis < 0 else axis
         same = cnp.PyArray_NDIM(a) == ndim
         for d in range(ndim):
