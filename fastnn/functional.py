@@ -403,6 +403,8 @@ def interpolate(
     if not any(mode == known for known, _ in UPSAMPLERS):
         raise ValueError(f"interpolate: mode is {mode!r}, expected 'nearest', 'linear' or 'bilinear'")
     ndim = getattr(input, "ndim", None)
+    if ndim is None:
+        raise TypeError(f"interpolate: input must be a NumPy array of float32 or float64, got {type(input).__name__}")
     upsampler = UPSAMPLERS.get((mode, ndim))
     if upsampler is None:
         expected = " or ".join(str(n) for known, n in UPSAMPLERS if known == mode)

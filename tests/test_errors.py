@@ -184,6 +184,7 @@ INTEGER_PAIRS = [
     ("max_pool2d", {"x": (1, 2, 5, 5)}, {"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 1}),
     ("avg_pool2d", {"x": (1, 2, 5, 5)}, {"kernel_size": 2, "stride": 1, "padding": 1}),
     ("subsample2d", {"x": (1, 2, 5, 5)}, {"block": 2}),
+    ("upsample_zeros2d", {"x": (1, 2, 5, 5)}, {"stride": 2}),
     ("conv1d", {"x": (1, 2, 5), "w": (3, 2, 3)}, {"padding": 1}),
 ]
 
@@ -343,6 +344,41 @@ ROWS = [
     ("whiten", {"x": (3, 4)}, {"training": False}, ValueError, "running_mean and running_cov are needed"),
     ("whiten", {"x": (3, 4), "running_cov": (4,)}, {}, ValueError, r"running_cov has shape \(4,\), expected \(4, 4\)"),
     ("whiten", {"x": (3, 4)}, {"eps": float("nan")}, ValueError, "eps must not be negative or NaN, got nan"),
+    ("add", {"a": (3,), "b": (1,)}, {}, ValueError, r"b has shape \(1,\), expected \(3,\)"),
+    *(
+        ("pad", {"x": (1, 2, 3, 4)}, options, error, said)
+        for options, error, said in [
+            ({"pad": 1}, TypeError, "pad must be a tuple of integers, got 1"),
+            ({"pad": (1, 1.0)}, TypeError, r"pad must be a tuple of integers, got \(1, 1\.0\)"),
+            ({"pad": (1,)}, ValueError, r"pad is \(1,\), expected two values for each padded axis"),
+            ({"pad": (0,) * 10}, ValueError, "expected two values for each padded axis"),
+            ({"pad": (-3, -2)}, ValueError, r"pad \(-3, -2\) takes away more than there is"),
+            ({"pad": (1, 1), "mode": "edge"}, ValueError, "mode is 'edge', expected 'constant', 'reflect'"),
+            ({"pad": (4, 0), "mode": "reflect"}, ValueError, "expected at most 3 on an axis of 4 in mode 'reflect'"),
+            ({"pad": (0, 5), "mode": "circular"}, ValueError, "expected at most 4 on an axis of 4"),
+            ({"pad": (-1, 0), "mode": "replicate"}, ValueError, "expected no negative value in mode 'replicate'"),
+            ({"pad": (1,) * 6, "mode": "reflect"}, ValueError, "expected two or four values in mode 'reflect'"),
+            ({"pad": (1, 1), "value": "0"}, TypeError, "value must be a number, got '0'"),
+            ({"pad": (2**62, 2**62)}, ValueError, "the result would have shape"),
+        ]
+    ),
+    *(
+        ("upsample_nearest2d", {"x": x}, options, error, said)
+        for x, options, error, said in [
+            ((1, 2, 3, 4), {}, ValueError, "size is None and scale_factor None, expected exactly one of them"),
+            ((1, 2, 3, 4), {"size": 2, "scale_factor": 2}, ValueError, "expected exactly one of them"),
+            ((1, 2, 3, 4), {"size": 0}, ValueError, r"size \(0, 0\) leaves nothing of x"),
+            ((1, 2, 3, 4), {"size": 2.0}, TypeError, r"size must be an integer .*got \(2\.0, 2\.0\)"),
+            ((1, 2, 3, 4), {"size": (2, 2, 2)}, ValueError, r"size is \(2, 2, 2\), expected one value or 2"),
+            ((1, 2, 3, 4), {"scale_factor": "2"}, TypeError, "scale_factor must be a number, got '2'"),
+            ((1, 2, 3, 4), {"scale_factor": -1}, ValueError, "scale_factor must be positive and finite, got -1"),
+            ((1, 2, 3, 4), {"scale_factor": float("nan")}, ValueError, "scale_factor must be positive and finite"),
+            ((1, 2, 3, 4), {"scale_factor": 0.1}, ValueError, "scale_factor 0.1 leaves nothing of x"),
+            ((1, 2, 3, 4), {"scale_factor": 1e30}, ValueError, "scale_factor 1e.30 gives a result longer"),
+            ((1, 2, 3, 4), {"size": 2**40}, ValueError, "the result"),
+            ((1, 2, 0, 4), {"size": 2}, ValueError, "expected at least one channel and one pixel"),
+        ]
+    ),
 ]
 
 

@@ -22,18 +22,23 @@ FNN_INLINE ptrdiff_t pad_source(int mode, ptrdiff_t i, ptrdiff_t n)
 FNN_INLINE ptrdiff_t move_min(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 #endif
 
-/* Columns [c0, c1) of a padded row; x NULL: of one that is all padding. */
-FNN_INLINE void FN(pad_row)(const fnn_pad *g, const real *x, ptrdiff_t c0, ptrdiff_t c1, FN(writer) *o)
+/* Columns [c0, c1) of a padded row; x NULL: of one that is all padding. blank: so many values are due, by which they go
+ * from the end of one row to the beginning of the next at once. */
+FNN_INLINE void FN(pad_row)(const fnn_pad *g, const real *x, ptrdiff_t c0, ptrdiff_t c1, FN(writer) *o,
+                            ptrdiff_t *blank)
 {
     const ptrdiff_t n = g->n[g->ndim - 1], before = g->before[g->ndim - 1];
     /* the columns that are x: none of a row without it */
     const ptrdiff_t start = x ? before < c0 ? c0 : move_min(before, c1) : c1;
     const ptrdiff_t stop = x && before + n > start ? move_min(before + n, c1) : start;
     if (g->mode == FNN_CONSTANT) {
-        FN(writer_fill)(o, (real)g->value, start - c0);
-        if (start < stop)
+        if (start < stop) {
+            FN(writer_fill)(o, (real)g->value, *blank + start - c0);
             FN(writer_copy)(o, x + (start - before), stop - start);
-        FN(writer_fill)(o, (real)g->value, c1 - stop);
+            *blank = c1 - stop;
+        } else {
+            *blank += c1 - c0;
+        }
         return;
     }
     for (ptrdiff_t c = c0; c < start; c++)
@@ -54,17 +59,19 @@ static void FN(pad)(const fnn_pad *g, ptrdiff_t first, ptrdiff_t last, const voi
     }
     FN(writer) o;
     FN(writer_begin)(&o, (real *)y + first, past);
-    for (ptrdiff_t at = first, c; at < last; at += width - c) {
-        c = at % width;
+    ptrdiff_t blank = 0;
+    for (ptrdiff_t at = first, c = first % width; at < last; at += width - c, c = 0) {
         ptrdiff_t source = 0;
         for (int a = 0; a < axes && source >= 0; a++) {
             const ptrdiff_t i = pad_source(g->mode, index[a] - g->before[a], g->n[a]);
             source = i < 0 ? -1 : source * g->n[a] + i;
         }
-        FN(pad_row)(g, source < 0 ? 0 : (const real *)x + source * g->n[axes], c, move_min(width, c + last - at), &o);
+        FN(pad_row)(g, source < 0 ? 0 : (const real *)x + source * g->n[axes], c, move_min(width, c + last - at), &o,
+                    &blank);
         for (int a = axes - 1; a >= 0 && ++index[a] == g->out[a]; a--)
             index[a] = 0;
     }
+    FN(writer_fill)(&o, (real)g->value, blank);
     FN(writer_end)(&o);
 }
 

@@ -464,6 +464,29 @@ FNN_INLINE vec vzip_lo(vec a, vec b) { return __builtin_shufflevector(a, b, 0, 2
 FNN_INLINE vec vzip_hi(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 3); }
 #endif
 
+/* Elements 1 .. VL, and VL-1 .. 2*VL-2, of the 2*VL elements (a, b): b's neighbours on the left, a's on the right. */
+#define vafter FN(vafter)
+#define vbefore FN(vbefore)
+#if FNN_VBYTES / (FNN_BITS / 8) == 16
+FNN_INLINE vec vafter(vec a, vec b)
+{
+    return __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+}
+FNN_INLINE vec vbefore(vec a, vec b)
+{
+    return __builtin_shufflevector(a, b, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
+}
+#elif FNN_VBYTES / (FNN_BITS / 8) == 8
+FNN_INLINE vec vafter(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8); }
+FNN_INLINE vec vbefore(vec a, vec b) { return __builtin_shufflevector(a, b, 7, 8, 9, 10, 11, 12, 13, 14); }
+#elif FNN_VBYTES / (FNN_BITS / 8) == 4
+FNN_INLINE vec vafter(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 2, 3, 4); }
+FNN_INLINE vec vbefore(vec a, vec b) { return __builtin_shufflevector(a, b, 3, 4, 5, 6); }
+#else
+FNN_INLINE vec vafter(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 2); }
+FNN_INLINE vec vbefore(vec a, vec b) { return __builtin_shufflevector(a, b, 1, 2); }
+#endif
+
 /* Horizontal sums by a fixed tree: the order of additions is part of the result. */
 FNN_INLINE real vsum(vec v)
 {

@@ -10,8 +10,6 @@
 
 #ifndef FNN_UPSAMPLE_H /* what both element types share */
 #define FNN_UPSAMPLE_H
-enum { FNN_AHEAD = 4096 }; /* bytes that gradients are prefetched ahead */
-
 /* Of result o on an axis: the pixel that it takes, or the first of two. weight: of the second, which is the next one, or
  * the same at the end. */
 FNN_INLINE ptrdiff_t source_of(int mode, const fnn_axis *a, ptrdiff_t o, double *weight)
@@ -42,7 +40,7 @@ FNN_INLINE int is_double(const fnn_axis *a) { return a->out == 2 * a->n && a->sc
 /* Tables of either pass, in one block of memory, shared by all threads. */
 typedef struct {
     ptrdiff_t *row;  /* [oh] the pixel row under a row of results */
-    real *down;      /* [oh] and the weight of the one after it */
+    real *down, *up; /* [oh] the weight of the one after it, and of itself */
     ptrdiff_t *rows; /* [h + 1] the first row of results from pixel row i or later: backward */
     /* forward across: of vector v, the first pixel; of each result, its pixel from there, and the two weights */
     ptrdiff_t *base;
@@ -85,15 +83,16 @@ FNN_INLINE ptrdiff_t FN(resample_layout)(const fnn_resample *g, int backward, ch
     t->rows = t->row + g->y.out;
     t->base = t->rows + g->y.n + 1;
     t->down = (real *)(t->base + vectors / VL);
+    t->up = t->down + g->y.out;
     if (!backward) {
-        t->left = t->down + g->y.out;
+        t->left = t->up + g->y.out;
         t->right = t->left + vectors;
         t->lane = (inat *)(t->right + vectors);
         return (char *)(t->lane + vectors) - memory;
     }
     t->vectors = g->x.out < g->x.n ? g->x.out : FN(resample_round)(g->x.n);
     t->taps = is_double(&g->x) ? 0 : g->x.out < g->x.n ? 1 : FN(resample_taps)(g->mode, &g->x);
-    t->weight = t->down + g->y.out;
+    t->weight = t->up + g->y.out;
     t->column = (inat *)(t->weight + t->taps * t->vectors);
     return (char *)(t->column + t->taps * t->vectors) - memory;
 }
@@ -126,6 +125,8 @@ FNN_INLINE void FN(resample_across)(const fnn_resample *g, FN(resample_tables) *
         const ptrdiff_t lane = i - t->base[v / VL];
         widest = lane > widest ? lane : widest;
         t->lane[v] = (inat)lane;
+        if (i + 1 == g->x.n) /* the last pixel has no next one */
+            weight = 0;
         t->right[v] = (real)weight;
         t->left[v] = g->mode == FNN_ZEROS && v % (ow / g->x.n) ? 0 : (real)(1 - weight);
     }
@@ -170,7 +171,8 @@ static void FN(resample_prepare)(const fnn_resample *g, int backward, void *memo
     double weight;
     for (ptrdiff_t o = 0; o < g->y.out; o++) {
         const ptrdiff_t i = t->row[o] = source_of(g->mode, &g->y, o, &weight);
-        t->down[o] = (real)weight;
+        t->down[o] = i + 1 < g->y.n ? (real)weight : 0; /* the last has no next one */
+        t->up[o] = i + 1 < g->y.n ? (real)(1 - weight) : 1;
         while (from <= i)
             t->rows[from++] = o;
     }
@@ -213,51 +215,93 @@ FNN_INLINE void FN(resample_row)(const int window, const int zeros, const fnn_re
     }
 }
 
-/* A row of results between the pixels of t and the next ones, t[w] = t[w - 1]. */
-FNN_INLINE void FN(resample_lerp)(const int window, const fnn_resample *g, const FN(resample_tables) *t,
-                                  const real *row, FN(writer) *o)
+/* Two rows of pixels with the weights by which a row of results lies between them; one alone if `below` is NULL. */
+typedef struct {
+    const real *x, *below;
+    ptrdiff_t w;
+    real upper, lower;
+} FN(pixel_rows);
+
+/* The pixels between the rows from column c on, zero behind the last. */
+FNN_INLINE vec FN(resample_down)(const FN(pixel_rows) *p, ptrdiff_t c)
 {
-    const ptrdiff_t ow = g->x.out;
+    const ptrdiff_t n = p->w - c > 0 ? p->w - c : 0;
+    const vec x = vload_upto(p->x + c, n);
+    return p->below ? vset1(p->upper) * x + vset1(p->lower) * vload_upto(p->below + c, n) : x;
+}
+
+FNN_INLINE real FN(resample_down1)(const FN(pixel_rows) *p, ptrdiff_t c)
+{
+    return p->below ? p->upper * p->x[c] + p->lower * p->below[c] : p->x[c];
+}
+
+/* A row of results with as many columns as there are pixels. */
+FNN_INLINE void FN(resample_between)(const FN(pixel_rows) *p, FN(writer) *o)
+{
+    for (ptrdiff_t c = 0; c < p->w; c += FNN_CLAIM) {
+        const ptrdiff_t n = p->w - c < FNN_CLAIM ? p->w - c : FNN_CLAIM;
+        real *y = FN(writer_claim)(o, n);
+        for (ptrdiff_t v = 0; v < n; v += VL)
+            vstore_upto(y + v, FN(resample_down)(p, c + v), n - v);
+    }
+}
+
+/* A row of results by tables, each between a pixel and the next. Those under a vector are made where they are needed: a
+ * row of them in memory would be read, shifted by one, before it is out of the store buffer. Windows of more than two
+ * vectors are gathered all the same, from `row`. */
+FNN_INLINE void FN(resample_lerp)(const int window, const FN(resample_tables) *t, const FN(pixel_rows) *p,
+                                  ptrdiff_t ow, real *row, FN(writer) *o)
+{
+    if (!window) {
+        for (ptrdiff_t c = 0; c <= p->w; c += VL)
+            vstore(row + c, FN(resample_down)(p, c));
+    }
     for (ptrdiff_t c = 0; c < ow; c += FNN_CLAIM) {
         const ptrdiff_t n = ow - c < FNN_CLAIM ? ow - c : FNN_CLAIM;
         real *y = FN(writer_claim)(o, n);
         for (ptrdiff_t v = 0; v < n; v += VL) {
-            const real *p = row + t->base[(c + v) / VL];
+            const ptrdiff_t at = t->base[(c + v) / VL];
             const ivec lane = (ivec)vload((const real *)t->lane + c + v);
-            const vec a = FN(resample_pick)(window, p, 2 * VL, lane);
-            const vec b = FN(resample_pick)(window, p + 1, 2 * VL, lane);
+            vec a, b;
+            if (window == 0) {
+                a = vgather(row + at, lane);
+                b = vgather(row + at + 1, lane);
+            } else {
+                a = FN(resample_down)(p, at);
+                b = FN(resample_down)(p, at + 1);
+#if FNN_PERMUTES
+                a = window == 1 ? vpermute(a, lane) : vpermute2(a, FN(resample_down)(p, at + VL), lane);
+                b = window == 1 ? vpermute(b, lane) : vpermute2(b, FN(resample_down)(p, at + 1 + VL), lane);
+#endif
+            }
             vstore_upto(y + v, vload(t->left + c + v) * a + vload(t->right + c + v) * b, n - v);
         }
     }
 }
 
-/* The same at twice as many results: y[2j] = t[j-1]/4 + t[j]*3/4, y[2j+1] = t[j]*3/4 + t[j+1]/4. */
-FNN_INLINE void FN(resample_lerp_double)(const fnn_resample *g, const real *row, FN(writer) *o)
+/* The same at twice as many results: y[2j] = p[j-1]/4 + p[j]*3/4, y[2j+1] = p[j]*3/4 + p[j+1]/4. */
+FNN_INLINE void FN(resample_lerp_double)(const FN(pixel_rows) *p, FN(writer) *o)
 {
-    const ptrdiff_t w = g->x.n;
+    const ptrdiff_t w = p->w;
     const vec near = vset1((real)0.75), far = vset1((real)0.25);
+    vec before = {0}, here = FN(resample_down)(p, 0);
     for (ptrdiff_t c = 0; c < w; c += FNN_CLAIM / 2) {
         const ptrdiff_t pixels = w - c < FNN_CLAIM / 2 ? w - c : FNN_CLAIM / 2;
         real *y = FN(writer_claim)(o, 2 * pixels);
         for (ptrdiff_t j = 0; j < pixels; j += VL) {
-            const real *p = row + c + j;
-            const vec here = near * vload(p), even = far * vload(p - 1) + here, odd = far * vload(p + 1) + here;
+            const vec after = FN(resample_down)(p, c + j + VL), most = near * here;
+            const vec even = far * vbefore(before, here) + most, odd = far * vafter(here, after) + most;
             const ptrdiff_t n = 2 * (pixels - j);
             vstore_upto(y + 2 * j, vzip_lo(even, odd), n);
             if (n > VL)
                 vstore_upto(y + 2 * j + VL, vzip_hi(even, odd), n - VL);
+            before = here, here = after;
         }
-        if (c == 0)
-            y[0] = row[0] + 0 * row[1]; /* the first is nothing but the first pixel; 0 inf is NaN as everywhere */
+        if (c == 0) /* the first is nothing but the first pixel; 0 inf is NaN as everywhere */
+            y[0] = FN(resample_down1)(p, 0) + 0 * FN(resample_down1)(p, w > 1);
+        if (c + pixels == w)
+            y[2 * pixels - 1] = FN(resample_down1)(p, w - 1);
     }
-}
-
-/* row = (1 - weight) * x + weight * below, w pixels */
-FNN_INLINE void FN(resample_down)(ptrdiff_t w, const real *x, const real *below, real weight, real *row)
-{
-    const vec a = vset1(1 - weight), b = vset1(weight);
-    for (ptrdiff_t c = 0; c < w; c += VL)
-        vstore(row + c, a * vload_upto(x + c, w - c) + b * vload_upto(below + c, w - c));
 }
 
 static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t first, ptrdiff_t last, const void *x_,
@@ -268,7 +312,6 @@ static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t fi
     real *row = (real *)scratch + VL;
     FN(writer) o;
     FN(writer_begin)(&o, (real *)y + first * ow, past);
-    row[-1] = 0;
     for (ptrdiff_t r = first; r < last; r++) {
         const ptrdiff_t u = r % oh, i = t->row[u];
         const real *x = (const real *)x_ + (r / oh * h + i) * w;
@@ -287,56 +330,46 @@ static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t fi
             else
                 FN(resample_row)(0, 0, g, t, x, &o);
         } else {
-            if (h == oh && w == ow) {
-                FN(writer_copy)(&o, x, w);
-                continue;
-            }
-            if (h == oh)
-                memcpy(row, x, (size_t)w * sizeof(real));
-            else
-                FN(resample_down)(w, x, i + 1 < h ? x + w : x, t->down[u], row);
-            row[w] = row[w - 1];
+            const FN(pixel_rows) p = {x, i + 1 < h && h != oh ? x + w : 0, w, t->up[u], t->down[u]};
             if (w == ow)
-                FN(writer_copy)(&o, row, w);
+                FN(resample_between)(&p, &o);
             else if (is_double(&g->x))
-                FN(resample_lerp_double)(g, row, &o);
+                FN(resample_lerp_double)(&p, &o);
             else if (t->window == 1)
-                FN(resample_lerp)(1, g, t, row, &o);
+                FN(resample_lerp)(1, t, &p, ow, row, &o);
             else if (t->window == 2)
-                FN(resample_lerp)(2, g, t, row, &o);
+                FN(resample_lerp)(2, t, &p, ow, row, &o);
             else
-                FN(resample_lerp)(0, g, t, row, &o);
+                FN(resample_lerp)(0, t, &p, ow, row, &o);
         }
     }
     FN(writer_end)(&o);
 }
 
-/* row = the sum of the gradients of results that pixel row i is part of, each by its weight; returns how many */
-FNN_INLINE ptrdiff_t FN(resample_back_down)(const fnn_resample *g, const FN(resample_tables) *t, ptrdiff_t i,
-                                       const real *dy, real *row)
+/* The rows of gradients that took part of a pixel row: first <= u < middle by lower[u], middle <= u < last by upper[u]. */
+typedef struct {
+    const real *dy;
+    ptrdiff_t ow, first, middle, last;
+    const real *lower, *upper;
+} FN(gradient_rows);
+
+/* The sum of the rows from column c on, zero behind the last. */
+FNN_INLINE vec FN(resample_back_down)(const FN(gradient_rows) *p, ptrdiff_t c)
 {
-    const ptrdiff_t ow = g->x.out, h = g->y.n;
-    const int linear = g->mode == FNN_LINEAR && h != g->y.out;
-    const ptrdiff_t lo = t->rows[linear && i ? i - 1 : i], hi = t->rows[i + 1];
-    /* The rows that the next pixel rows need, a few lines ahead: as many rows at once are no sequence to the machine. */
-    const ptrdiff_t rows = t->rows[i + 1] - t->rows[i];
-    const real *next = dy + hi * ow + FNN_AHEAD / (ptrdiff_t)sizeof(real);
-    for (ptrdiff_t c = 0; c < ow; c += 2 * VL) {
-        vec a = {0}, b = {0};
-        for (ptrdiff_t k = 0; k < rows; k++, next += 2 * VL) {
-            __builtin_prefetch(next);
-            __builtin_prefetch(next + VL);
-        }
-        const ptrdiff_t n = ow - c, m = n > VL ? n - VL : 0;
-        for (ptrdiff_t u = lo; u < hi; u++) {
-            const vec weight = vset1(!linear ? 1 : t->row[u] < i ? t->down[u] : i + 1 < h ? 1 - t->down[u] : 1);
-            a += weight * vload_upto(dy + u * ow + c, n);
-            b += weight * vload_upto(dy + u * ow + c + VL, m);
-        }
-        vstore(row + c, a);
-        vstore(row + c + VL, b);
-    }
-    return hi - lo;
+    const ptrdiff_t n = p->ow - c > 0 ? p->ow - c : 0;
+    const real *dy = p->dy + c;
+    vec sum = {0};
+    for (ptrdiff_t u = p->first; u < p->middle; u++)
+        sum += vset1(p->lower[u]) * vload_upto(dy + u * p->ow, n);
+    for (ptrdiff_t u = p->middle; u < p->last; u++)
+        sum += vset1(p->upper[u]) * vload_upto(dy + u * p->ow, n);
+    return sum;
+}
+
+FNN_INLINE void FN(resample_back_all)(const FN(gradient_rows) *p, real *row)
+{
+    for (ptrdiff_t c = 0; c < p->ow; c += VL)
+        vstore(row + c, FN(resample_back_down)(p, c));
 }
 
 /* dx[j] = the sum of the row's columns that pixel j is part of, by their weights; row[ow] = 0 */
@@ -358,25 +391,27 @@ FNN_INLINE void FN(resample_back_row)(const fnn_resample *g, const FN(resample_t
     }
 }
 
-/* The same at twice as many results as pixels: dx[j] = (row[2j-1] + row[2j+2])/4 + (row[2j] + row[2j+1])*3/4 if linear,
- * with the ends of the row repeated once, else row[2j] + row[2j+1]. */
-FNN_INLINE void FN(resample_back_double)(const int linear, const fnn_resample *g, const real *row, FN(writer) *o)
+/* The same at twice as many results as pixels: with d the sum of the rows, dx[j] = d[2j] + d[2j+1], or if linear
+ * (d[2j] + d[2j+1])*3/4 + (d[2j-1] + d[2j+2])/4, where d[-1] is d[0] and that behind the last is the last. */
+FNN_INLINE void FN(resample_back_double)(const int linear, const FN(gradient_rows) *p, FN(writer) *o)
 {
-    const ptrdiff_t w = g->x.n;
+    const ptrdiff_t w = p->ow / 2;
     const vec near = vset1((real)0.75), far = vset1((real)0.25);
+    vec a = FN(resample_back_down)(p, 0), b = FN(resample_back_down)(p, VL), even = veven(a, b), odd = vodd(a, b);
+    vec before = vset1(even[0]);
     for (ptrdiff_t c = 0; c < w; c += FNN_CLAIM) {
         const ptrdiff_t n = w - c < FNN_CLAIM ? w - c : FNN_CLAIM;
         real *dx = FN(writer_claim)(o, n);
         for (ptrdiff_t j = 0; j < n; j += VL) {
-            const real *p = row + 2 * (c + j);
-            const vec a = vload(p), b = vload(p + VL), inner = veven(a, b) + vodd(a, b);
-            vec sum = inner;
-            if (linear) {
-                const vec before = veven(vload(p - 1), vload(p + VL - 1));
-                const vec after = veven(vload(p + 2), vload(p + VL + 2));
-                sum = near * inner + far * (before + after);
-            }
+            a = FN(resample_back_down)(p, 2 * (c + j + VL)), b = FN(resample_back_down)(p, 2 * (c + j + VL) + VL);
+            const vec next = veven(a, b);
+            vec sum = even + odd;
+            if (linear)
+                sum = near * sum + far * (vbefore(before, odd) + vafter(even, next));
             vstore_upto(dx + j, sum, n - j);
+            if (linear && c + j + VL >= w)
+                dx[n - 1] += (real)0.25 * odd[w - 1 - c - j];
+            before = odd, even = next, odd = vodd(a, b);
         }
     }
 }
@@ -399,31 +434,46 @@ FNN_INLINE void FN(resample_back_few)(const fnn_resample *g, const FN(resample_t
     FN(writer_copy)(o, dx, w);
 }
 
+/* Has the machine fetch n elements a little behind p: short rows that are read side by side are no sequence to it. */
+FNN_INLINE void FN(resample_fetch)(const real *p, ptrdiff_t n)
+{
+    if (n * (ptrdiff_t)sizeof(real) > 2 * FNN_AHEAD)
+        return;
+    for (ptrdiff_t i = 0; i < n; i += FNN_LINE / (ptrdiff_t)sizeof(real))
+        fetch_ahead(p + i);
+}
+
 static void FN(resample_backward)(const fnn_resample *g, const void *tables, ptrdiff_t first, ptrdiff_t last,
                                   const void *dy_, void *dx, int past, void *scratch)
 {
     const FN(resample_tables) *t = tables;
     const ptrdiff_t h = g->y.n, w = g->x.n, oh = g->y.out, ow = g->x.out;
+    const int spread = g->mode == FNN_LINEAR && h != oh; /* a row is part of the pixel row under it and of the next */
     real *row = (real *)scratch + VL;
     FN(writer) o;
     FN(writer_begin)(&o, (real *)dx + first * w, past);
     for (ptrdiff_t r = first; r < last; r++) {
         const real *dy = (const real *)dy_ + r / h * oh * ow;
-        if (FN(resample_back_down)(g, t, r % h, dy, row) <= 0)
+        const ptrdiff_t i = r % h;
+        const FN(gradient_rows) p = {
+            dy, ow, t->rows[spread && i ? i - 1 : i], t->rows[i], t->rows[i + 1], t->down, t->up,
+        };
+        FN(resample_fetch)(dy + p.last * ow, (p.last - p.middle) * ow);
+        if (p.first == p.last) {
             FN(writer_fill)(&o, 0, w);
-        else if (g->mode == FNN_LINEAR && w == ow)
-            FN(writer_copy)(&o, row, w);
-        else if (ow < w)
-            FN(resample_back_few)(g, t, row, row + FN(resample_span)(ow) - VL, &o);
-        else if (t->taps == 0) {
-            row[-1] = row[0], row[ow] = row[ow - 1];
-            if (g->mode == FNN_LINEAR)
-                FN(resample_back_double)(1, g, row, &o);
-            else
-                FN(resample_back_double)(0, g, row, &o);
+        } else if (t->taps == 0 && g->mode == FNN_LINEAR) {
+            FN(resample_back_double)(1, &p, &o);
+        } else if (t->taps == 0) {
+            FN(resample_back_double)(0, &p, &o);
         } else {
+            FN(resample_back_all)(&p, row);
             row[ow] = 0;
-            FN(resample_back_row)(g, t, row, &o);
+            if (g->mode == FNN_LINEAR && w == ow)
+                FN(writer_copy)(&o, row, w);
+            else if (ow < w)
+                FN(resample_back_few)(g, t, row, row + FN(resample_span)(ow) - VL, &o);
+            else
+                FN(resample_back_row)(g, t, row, &o);
         }
     }
     FN(writer_end)(&o);

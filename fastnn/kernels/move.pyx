@@ -13,6 +13,10 @@ cnp.import_array()
 # Results a task: whole cache lines, so that no two tasks write to one.
 cdef Py_ssize_t BLOCK = 1 << 15
 
+# Arrays whose places fit the stack.
+cdef enum:
+    FEW = 32
+
 MODES = {"constant": FNN_CONSTANT, "reflect": FNN_REFLECT, "replicate": FNN_REPLICATE, "circular": FNN_CIRCULAR}
 """Name -> what the kernels call it."""
 
@@ -21,11 +25,17 @@ ctypedef void (*pad_t)(const fnn_pad *g, Py_ssize_t first, Py_ssize_t last, cons
 
 
 cdef void share_out(pad_t f, const fnn_pad *g, const char *src, cnp.ndarray dst, double nbytes):
-    """All of dst by f."""
+    """All of dst by f; nothing if it is empty."""
     cdef Py_ssize_t n = cnp.PyArray_SIZE(dst), task
     cdef char *pd = <char *>cnp.PyArray_DATA(dst)
-    cdef int past = past_caches(nbytes)
-    for task in prange(ceil_div(n, BLOCK), nogil=True, num_threads=threads_for(0, nbytes), schedule="static"):
+    cdef int past = past_caches(nbytes), nt = threads_for(0, nbytes)
+    if n == 0:
+        return
+    if nt == 1:
+        with nogil:
+            f(g, 0, n, src, pd, past)
+        return
+    for task in prange(ceil_div(n, BLOCK), nogil=True, num_threads=nt, schedule="static"):
         f(g, task * BLOCK, min(n, (task + 1) * BLOCK), src, pd, past)
 
 
@@ -55,9 +65,14 @@ def pad_backward(int mode, cnp.ndarray dy, cnp.ndarray dx, tuple n, tuple out, t
 def concat(list arrays, Py_ssize_t outer, cnp.ndarray y):
     """y = the arrays' rows one after the other, `outer` > 0 of them from each."""
     cdef Py_ssize_t count = len(arrays), size = cnp.PyArray_SIZE(y), i, task
-    cdef Scratch s = scratch(2 * count * sizeof(void *))
-    cdef const void **sources = <const void **>s.ptr
-    cdef Py_ssize_t *lengths = <Py_ssize_t *>(sources + count)
+    cdef const void *few_sources[FEW]
+    cdef Py_ssize_t[FEW] few_lengths
+    cdef const void **sources = few_sources
+    cdef Py_ssize_t *lengths = few_lengths
+    cdef Scratch s
+    if count > FEW:
+        s = scratch(2 * count * sizeof(void *))
+        sources, lengths = <const void **>s.ptr, <Py_ssize_t *>s.ptr + count
     cdef cnp.ndarray a
     for i in range(count):
         a = arrays[i]
@@ -67,8 +82,12 @@ def concat(list arrays, Py_ssize_t outer, cnp.ndarray y):
     uk = table_of(y).move
     cdef char *py = <char *>cnp.PyArray_DATA(y)
     cdef double nbytes = 2. * cnp.PyArray_NBYTES(y)
-    cdef int past = past_caches(nbytes)
-    for task in prange(ceil_div(size, BLOCK), nogil=True, num_threads=threads_for(0, nbytes), schedule="static"):
+    cdef int past = past_caches(nbytes), nt = threads_for(0, nbytes)
+    if nt == 1:
+        with nogil:
+            uk.concat(&g, 0, size, py, past)
+        return
+    for task in prange(ceil_div(size, BLOCK), nogil=True, num_threads=nt, schedule="static"):
         uk.concat(&g, task * BLOCK, min(size, (task + 1) * BLOCK), py, past)
 
 

@@ -36,6 +36,10 @@ cdef void run(int mode, cnp.ndarray x, cnp.ndarray y, double sy, double sx, bint
     cdef Scratch s = scratch(tables + nt * row)
     uk.prepare(&g, backward, s.ptr)
     step = uk.backward if backward else uk.forward
+    if nt == 1:
+        with nogil:
+            step(&g, s.ptr, 0, rows, src, dst, past, s.ptr + tables)
+        return
     for t in prange(nt, nogil=True, num_threads=nt, schedule="static", chunksize=1):
         for task in range(tasks * t // nt, tasks * (t + 1) // nt):
             step(&g, s.ptr, task * some, min(rows, (task + 1) * some), src, dst, past, s.ptr + tables + t * row)

@@ -76,6 +76,46 @@ def arrays_alike(str op, tuple names, tuple arguments, Py_ssize_t required):
     return arrays
 
 
+def arrays_to_join(object arrays, str op, str name, object axis):
+    """The argument `name`, a list or tuple of arrays of one dtype that differ along `axis` at most: (a list of what
+    `array` gives for each, the shape of all in a row, the product of the sizes in front of the axis)."""
+    cdef list found = []
+    cdef cnp.ndarray first = None
+    cdef cnp.ndarray a
+    cdef Py_ssize_t i, length = 0, outer = 1
+    cdef int ndim = 0, at = 0, d
+    cdef bint same
+    if not isinstance(arrays, (list, tuple)):
+        raise TypeError(f"{op}: {name} must be a list of arrays, got {type(arrays).__name__}")
+    if len(arrays) == 0:
+        raise ValueError(f"{op}: {name} is empty, expected at least one array")
+    for i in range(len(arrays)):
+        x = arrays[i]
+        if (not cnp.PyArray_CheckExact(x) or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x) or first is None
+                or cnp.PyArray_TYPE(<cnp.ndarray>x) != cnp.PyArray_TYPE(first)):
+            x = conform(x, op, f"{name}[{i}]", first)
+        a = x
+        if first is None:
+            first, ndim = a, cnp.PyArray_NDIM(a)
+            if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+                raise TypeError(f"{op}: axis must be an integer, got {axis!r}")
+            if not -ndim <= axis < ndim:
+                raise ValueError(f"{op}: axis {axis} is out of range for {name}[0] of shape {(<object>a).shape}, "
+                                 f"expected one of {ndim} axes")
+            at = axis + ndim if axis < 0 else axis
+        same = cnp.PyArray_NDIM(a) == ndim
+        for d in range(ndim):
+            same = same and (d == at or cnp.PyArray_DIM(a, d) == cnp.PyArray_DIM(first, d))
+        if not same:
+            raise ValueError(f"{op}: {name}[{i}] has shape {(<object>a).shape}, {name}[0] {(<object>first).shape}, "
+                             f"expected the same but for axis {axis}")
+        length += cnp.PyArray_DIM(a, at)
+        found.append(a)
+    for d in range(at):
+        outer *= cnp.PyArray_DIM(first, d)
+    return found, (*(<object>first).shape[:at], length, *(<object>first).shape[at + 1:]), outer
+
+
 def common_sizes(list arrays, bytes layouts, bytes axes):
     """The sizes of `axes`, one letter each, -1 if absent, or None if the shapes do not fit together.
 

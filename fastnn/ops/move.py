@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import is_int, number
+from fastnn.descriptors import number
 from fastnn.kernels import move as kernels
 from fastnn.moves import PadDesc, pad_desc
-from fastnn.ops._arrays import array, array_of_shape, empty
+from fastnn.ops._arrays import array, array_of_shape, arrays_to_join, empty
 
 __all__ = ["concat_backward", "concat_forward", "pad_backward", "pad_forward"]
 
@@ -71,36 +71,12 @@ def concat_forward(arrays, axis=0, *, keep=True):
     arrays: a list or tuple of at least one, float32 or float64, all of one dtype and of one shape but for that axis.
     Returns (y, ctx).
     """
-    if not isinstance(arrays, list | tuple):
-        raise TypeError(f"concat: arrays must be a list of arrays, got {type(arrays).__name__}")
-    if not arrays:
-        raise ValueError("concat: arrays is empty, expected at least one")
-    first = array(arrays[0], "concat", "arrays[0]")
-    found = [first, *(array(arrays[i], "concat", f"arrays[{i}]", like=first) for i in range(1, len(arrays)))]
-    ndim = first.ndim
-    if not is_int(axis):
-        raise TypeError(f"concat: axis must be an integer, got {axis!r}")
-    if not -ndim <= axis < ndim:
-        raise ValueError(
-            f"concat: axis {axis} is out of range for arrays[0] of shape {first.shape}, expected an axis of {ndim}"
-        )
-    axis %= ndim
-    shapes = [a.shape for a in found]
-    front, behind = first.shape[:axis], first.shape[axis + 1 :]
-    length = 0
-    for i, shape in enumerate(shapes):
-        if len(shape) != ndim or shape[:axis] != front or shape[axis + 1 :] != behind:
-            raise ValueError(
-                f"concat: arrays[{i}] has shape {shape}, arrays[0] {first.shape}, expected the same but for axis {axis}"
-            )
-        length += shape[axis]
-    outer = 1
-    for n in front:
-        outer *= n
-    y = empty((*front, length, *behind), first)
+    arrays, shape, outer = arrays_to_join(arrays, "concat", "arrays", axis)
+    first = arrays[0]
+    y = empty(shape, first)
     if y.size:
-        kernels.concat(found, outer, y)
-    return y, ConcatCtx(shapes, y.shape, outer, np.empty(0, first.dtype)) if keep else None
+        kernels.concat(arrays, outer, y)
+    return y, ConcatCtx([a.shape for a in arrays], shape, outer, np.empty(0, first.dtype)) if keep else None
 
 
 def concat_backward(dy, ctx):
