@@ -4,6 +4,7 @@ from fastnn import functional, ops, reference
 from fastnn.config import show_config
 from fastnn.kernels.runtime import release_memory
 from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
+from fastnn.serialize import load, load_metadata, save
 from fastnn.threads import get_num_threads, num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -13,11 +14,14 @@ __all__ = [
     "functional",
     "get_num_threads",
     "get_rng_state",
+    "load",
+    "load_metadata",
     "manual_seed",
     "num_threads",
     "ops",
     "reference",
     "release_memory",
+    "save",
     "set_num_threads",
     "set_rng_state",
     "show_config",
