@@ -4,7 +4,7 @@ Functions of one element take any shape, float32 or float64.
 """
 
 from fastnn import ops
-from fastnn.moves import upsample_desc
+from fastnn.descriptors import upsample_desc
 from fastnn.random import default_generator
 
 __all__ = [

@@ -3,7 +3,7 @@
 
 #include "math.c" /* vector exp, tanh, sigmoid: used by the families below */
 
-#include "writer.c" /* results row by row past the caches: used by upsample.c and move.c */
+#include "writer.c" /* results row by row past the caches: used by pool.c, upsample.c and move.c */
 
 #include "runs.c" /* vectors joined from pieces: used by gemm.c and winograd.c */
 

@@ -47,9 +47,6 @@ FNN_INLINE ptrdiff_t pool_longest(ptrdiff_t size, ptrdiff_t outputs)
     return longest;
 }
 
-/* Short rows of several streams are more than the CPU foresees. Memory delivers 4 KiB while it takes to answer. */
-FNN_INLINE void fetch_ahead(const void *p) { __builtin_prefetch((const void *)((uintptr_t)p + 4096)); }
-
 /* Is a plane a row, and the only window as large? */
 FNN_INLINE int pool_is_whole(const fnn_pool *p)
 {

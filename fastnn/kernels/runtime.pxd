@@ -20,7 +20,7 @@ cdef Py_ssize_t cache_bytes
 cdef Py_ssize_t last_cache_bytes
 
 # Do the results of a call that moves so many bytes go past the caches (vstream)? They would not stay there anyway: not
-# all of the last cache is free for them. (With 32 MiB, from 22 MiB up a ReLU gained by it on one thread, from 26 on two.)
+# all of the last cache is free for them. (Of 32 MiB: a ReLU gains by it from 22 MiB up on one thread, from 26 on two.)
 cdef inline bint past_caches(double nbytes) noexcept nogil:
     return 4 * nbytes > 3 * last_cache_bytes
 

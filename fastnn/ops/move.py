@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import number
+from fastnn.descriptors import PadDesc, number, pad_desc
 from fastnn.kernels import move as kernels
-from fastnn.moves import PadDesc, pad_desc
 from fastnn.ops._arrays import array, array_of_shape, arrays_to_join, empty
 
 __all__ = ["concat_backward", "concat_forward", "pad_backward", "pad_forward"]

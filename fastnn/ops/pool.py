@@ -7,14 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import Pool2dDesc, Subsample2dDesc, is_int, number, pool2d_desc, subsample2d_desc
-from fastnn.descriptors_pool import (
+from fastnn.descriptors import (
     MaxUnpool2dDesc,
+    Pool2dDesc,
+    Subsample2dDesc,
     adaptive_pool1d_desc,
     adaptive_pool2d_desc,
+    is_int,
     max_unpool1d_desc,
     max_unpool2d_desc,
+    number,
     pool1d_desc,
+    pool2d_desc,
+    subsample2d_desc,
 )
 from fastnn.kernels import pool as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty, empty_indices, integer_array

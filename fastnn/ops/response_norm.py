@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import number
-from fastnn.descriptors_norm import ResponseNormDesc, response_norm_desc
+from fastnn.descriptors import ResponseNormDesc, number, response_norm_desc
 from fastnn.kernels import response_norm as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty_like
 

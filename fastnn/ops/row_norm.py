@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import number
-from fastnn.descriptors_norm import RowNormDesc, group_norm_desc, instance_norm_desc, layer_norm_desc
+from fastnn.descriptors import RowNormDesc, group_norm_desc, instance_norm_desc, layer_norm_desc, number
 from fastnn.kernels import row_norm as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty_like, writable
 from fastnn.ops.norm import batch_norm_backward, batch_norm_forward

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.descriptors import Upsample2dDesc, upsample_desc, upsample_zeros2d_desc
 from fastnn.kernels import pool
 from fastnn.kernels import upsample as kernels
-from fastnn.moves import Upsample2dDesc, upsample_desc, upsample_zeros2d_desc
 from fastnn.ops._arrays import array, array_of_shape, empty
 
 __all__ = [

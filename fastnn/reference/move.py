@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.moves import PadDesc, pad_desc
+from fastnn.descriptors import PadDesc, pad_desc
 
 __all__ = ["concat_backward", "concat_forward", "pad_backward", "pad_forward"]
 

@@ -5,14 +5,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fastnn.descriptors import Pool2dDesc, Subsample2dDesc, pool2d_desc, subsample2d_desc
-from fastnn.descriptors_pool import (
+from fastnn.descriptors import (
     MaxUnpool2dDesc,
+    Pool2dDesc,
+    Subsample2dDesc,
     adaptive_pool1d_desc,
     adaptive_pool2d_desc,
     max_unpool1d_desc,
     max_unpool2d_desc,
     pool1d_desc,
+    pool2d_desc,
+    subsample2d_desc,
 )
 
 __all__ = [

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.moves import Upsample2dDesc, upsample_desc, upsample_zeros2d_desc
+from fastnn.descriptors import Upsample2dDesc, upsample_desc, upsample_zeros2d_desc
 
 __all__ = [
     "upsample_bilinear2d_backward", "upsample_bilinear2d_forward", "upsample_linear1d_backward",

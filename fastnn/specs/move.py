@@ -2,7 +2,7 @@
 
 from math import prod
 
-from fastnn.moves import pad_desc
+from fastnn.descriptors import pad_desc
 from fastnn.registry import Case, OpSpec, Work, image_of, rows_of
 
 

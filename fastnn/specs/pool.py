@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from fastnn.descriptors import pool2d_desc, subsample2d_desc
-from fastnn.descriptors_pool import (
+from fastnn.descriptors import (
     adaptive_pool1d_desc,
     adaptive_pool2d_desc,
     max_unpool1d_desc,
     max_unpool2d_desc,
     pool1d_desc,
+    pool2d_desc,
+    subsample2d_desc,
 )
 from fastnn.registry import Case, OpSpec, Work, draw, image_of
 

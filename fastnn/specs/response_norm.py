@@ -1,6 +1,6 @@
 """Spec of local response normalisation."""
 
-from fastnn.descriptors_norm import response_norm_desc
+from fastnn.descriptors import response_norm_desc
 from fastnn.registry import Case, OpSpec, Work, image_of
 
 

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from fastnn.descriptors_norm import group_norm_desc, instance_norm_desc, layer_norm_desc
+from fastnn.descriptors import group_norm_desc, instance_norm_desc, layer_norm_desc
 from fastnn.registry import Case, OpSpec, Work, draw, image_of, rows_of
 
 

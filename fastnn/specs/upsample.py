@@ -2,7 +2,7 @@
 
 from math import prod
 
-from fastnn.moves import upsample_desc, upsample_zeros2d_desc
+from fastnn.descriptors import upsample_desc, upsample_zeros2d_desc
 from fastnn.registry import Case, OpSpec, Work, image_of
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite, prod
 
-from fastnn.descriptors import cached, check_size, is_int, number, pair
+from fastnn.descriptors.options import cached, check_size, is_int, number, pair
 
 LONGEST = 2**31 - 1
 """Pixels on an axis of an image: kernels of single precision index with as many bits."""

@@ -1,9 +1,52 @@
-"""Descriptors, as in fastnn.descriptors, of the normalisations besides batch norm."""
+"""Normalisation."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
-from fastnn.descriptors import cached, is_int
+from fastnn.descriptors.options import cached, is_int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNormDesc:
+    """Batch normalisation of x (n, c, *spatial), s = product of the spatial sizes."""
+
+    n: int
+    c: int
+    s: int
+
+    @property
+    def size(self):
+        return self.n * self.c * self.s
+
+    @property
+    def flops(self):
+        """Mean, squared deviations, normalisation."""
+        return 7.0 * self.size
+
+    def bytes(self, itemsize, residual=False):
+        """x, and a residual, are read and y written once: a channel is in cache when it is read again."""
+        return (2.0 + residual) * self.size * itemsize
+
+    @property
+    def backward_flops(self):
+        """Two sums, and dx as a combination of dy and x."""
+        return 9.0 * self.size
+
+    def backward_bytes(self, itemsize, residual=False):
+        """dy, x and, with a residual, y are read, dx and the residual's gradient written."""
+        return (3.0 + 2 * residual) * self.size * itemsize
+
+
+@lru_cache(maxsize=1024)
+def batch_norm_desc(shape):
+    """The descriptor for x of a shape."""
+    if len(shape) < 2:
+        raise ValueError(f"batch_norm: x has shape {shape}, expected (N, C) or (N, C, *spatial)")
+    n, c, s = shape[0], shape[1], prod(shape[2:])
+    if c == 0 or s == 0:
+        raise ValueError(f"batch_norm: x has shape {shape}, expected at least one channel and one value in each")
+    return BatchNormDesc(n, c, s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,90 @@
+"""A problem, checked and measured once: frozen descriptors made from shapes and options.
+
+Output sizes, operation counts and byte counts live here and nowhere else; ops, reference, kernels, tests and bench
+all read them. Making a descriptor raises ValueError, naming the argument, for options that do not fit the shapes.
+Descriptors are cached, so that a repeated call pays for its checks once.
+"""
+
+from fastnn.descriptors.conv import (
+    Conv2dDesc,
+    conv1d_desc,
+    conv2d_desc,
+    conv_transpose2d_desc,
+)
+from fastnn.descriptors.move import (
+    PadDesc,
+    Upsample2dDesc,
+    pad_desc,
+    upsample_desc,
+    upsample_zeros2d_desc,
+)
+from fastnn.descriptors.norm import (
+    BatchNormDesc,
+    ResponseNormDesc,
+    RowNormDesc,
+    batch_norm_desc,
+    group_norm_desc,
+    instance_norm_desc,
+    layer_norm_desc,
+    response_norm_desc,
+)
+from fastnn.descriptors.options import (
+    cached,
+    hashable,
+    is_int,
+    number,
+    pair,
+)
+from fastnn.descriptors.pool import (
+    MaxUnpool2dDesc,
+    Pool2dDesc,
+    Subsample2dDesc,
+    adaptive_pool1d_desc,
+    adaptive_pool2d_desc,
+    max_unpool1d_desc,
+    max_unpool2d_desc,
+    pool1d_desc,
+    pool2d_desc,
+    subsample2d_desc,
+)
+from fastnn.descriptors.recurrent import (
+    LstmDesc,
+    lstm_desc,
+)
+
+__all__ = [
+    "BatchNormDesc",
+    "Conv2dDesc",
+    "LstmDesc",
+    "MaxUnpool2dDesc",
+    "PadDesc",
+    "Pool2dDesc",
+    "ResponseNormDesc",
+    "RowNormDesc",
+    "Subsample2dDesc",
+    "Upsample2dDesc",
+    "adaptive_pool1d_desc",
+    "adaptive_pool2d_desc",
+    "batch_norm_desc",
+    "cached",
+    "conv1d_desc",
+    "conv2d_desc",
+    "conv_transpose2d_desc",
+    "group_norm_desc",
+    "hashable",
+    "instance_norm_desc",
+    "is_int",
+    "layer_norm_desc",
+    "lstm_desc",
+    "max_unpool1d_desc",
+    "max_unpool2d_desc",
+    "number",
+    "pad_desc",
+    "pair",
+    "pool1d_desc",
+    "pool2d_desc",
+    "response_norm_desc",
+    "subsample2d_desc",
+    "upsample_desc",
+    "upsample_zeros2d_desc",
+]

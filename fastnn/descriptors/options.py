@@ -1,0 +1,81 @@
+"""Options of all operators: checks, and a cache for what is made from them."""
+
+from functools import lru_cache, wraps
+from inspect import signature
+from math import prod
+from numbers import Integral, Real
+
+
+def hashable(value):
+    """Lists as tuples, so that an option can be looked up in a cache."""
+    return tuple(hashable(v) for v in value) if isinstance(value, list) else value
+
+
+def cached(function):
+    """lru_cache for a function of shapes and options, of which lists count as tuples.
+
+    2.0 is not 2, and (2.0, 2.0) not (2, 2), though they are equal: what holds anything but int itself goes to the
+    function, which knows what it takes. Shapes are those of arrays, and only options are looked into.
+    """
+    parameters = signature(function)
+    first = max(i for i, name in enumerate(parameters.parameters) if name.endswith("_shape")) + 1
+
+    @lru_cache(maxsize=1024, typed=True)  # which compares the types of arguments, but not of the elements of tuples
+    def lookup(*args):
+        return function(*args), [(i, args[i]) for i in range(first, len(args)) if isinstance(args[i], tuple)]
+
+    @wraps(function)
+    def call(*args, **options):
+        if options:
+            bound = parameters.bind(*args, **options)
+            bound.apply_defaults()
+            args = bound.args
+        try:
+            found, tuples = lookup(*args)
+        except TypeError:  # a wrong option, or a list, or else an unhashable one
+            if list in map(type, args):
+                return call(*map(hashable, args))
+            return function(*args)
+        for i, accepted in tuples:
+            if args[i] is not accepted:
+                for element in args[i]:
+                    if type(element) is not int:
+                        return function(*args)
+        return found
+
+    return call
+
+
+def pair(value, op, name, least):
+    """An option given as one integer or as (vertical, horizontal), each at least `least`, as a pair."""
+    values = tuple(value) if isinstance(value, tuple) else (value, value)
+    if len(values) != 2 or not all(is_int(v) for v in values):
+        raise TypeError(f"{op}: {name} must be an integer or a pair of integers, got {value!r}")
+    if min(values) < least:
+        raise ValueError(f"{op}: {name} must be at least {least}, got {value!r}")
+    return int(values[0]), int(values[1])
+
+
+def is_int(value):
+    """A Python or NumPy integer, but not a bool."""
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
+
+
+def number(value, op, name):
+    """An option that is a real number, as a float."""
+    if type(value) is float:
+        return value
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{op}: {name} must be a number, got {value!r}")
+    return float(value)
+
+
+def check_size(op, name, shape):
+    """ValueError for an array whose size in bytes would overflow, whatever the batch."""
+    if prod(max(size, 1) for size in shape) >= 2**60:
+        raise ValueError(f"{op}: {name} would have shape {shape}, expected fewer than 2**60 elements")
+
+
+def at_most(steps, limits):
+    """Strides or dilations no larger than they need be: beyond the image, one is like another."""
+    return tuple(map(min, steps, limits))
