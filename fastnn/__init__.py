@@ -1,7 +1,9 @@
 """Neural-network layers for CPUs: compiled kernels, and a NumPy reference that states what each one means."""
 
 from fastnn import functional, ops, reference
+from fastnn.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, tensor
 from fastnn.config import show_config
+from fastnn.differences import gradcheck
 from fastnn.kernels.runtime import release_memory
 from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
 from fastnn.serialize import load, load_metadata, save
@@ -11,12 +13,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Generator",
+    "Tensor",
+    "enable_grad",
     "functional",
     "get_num_threads",
     "get_rng_state",
+    "gradcheck",
+    "is_grad_enabled",
     "load",
     "load_metadata",
     "manual_seed",
+    "no_grad",
     "num_threads",
     "ops",
     "reference",
@@ -25,4 +32,5 @@ __all__ = [
     "set_num_threads",
     "set_rng_state",
     "show_config",
+    "tensor",
 ]

@@ -1,9 +1,11 @@
-"""Stateless functions with the names and argument order of `torch.nn.functional`: arrays in, arrays out.
+"""Stateless functions with the names and argument order of `torch.nn.functional`: arrays in, arrays out; Tensors in,
+Tensors out, which gradients can be taken through. `out` and `inplace` are for arrays.
 
 Functions of one element take any shape, float32 or float64.
 """
 
-from fastnn import ops
+from fastnn import ops, tensor_ops
+from fastnn.autograd import Tensor, call
 from fastnn.descriptors import upsample_desc
 from fastnn.random import default_generator
 
@@ -58,8 +60,10 @@ __all__ = [
     "max_pool2d",
     "max_unpool1d",
     "max_unpool2d",
+    "maximum",
     "min_pool1d",
     "min_pool2d",
+    "minimum",
     "mse_loss",
     "nll_loss",
     "pad",
@@ -71,103 +75,107 @@ __all__ = [
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "split",
+    "stack",
     "subsample2d",
     "tanh",
     "upsample_zeros2d",
+    "where",
     "whiten",
 ]
 
 
 def relu(input, *, out=None):
     """max(input, 0), written to out if that is given."""
-    return ops.relu_forward(input, out=out, keep=False)[0]
+    return call(ops.relu_forward, input, out=out)
 
 
 def sigmoid(input, *, out=None):
     """1 / (1 + exp(-input)), written to out if that is given."""
-    return ops.sigmoid_forward(input, out=out, keep=False)[0]
+    return call(ops.sigmoid_forward, input, out=out)
 
 
 def tanh(input, *, out=None):
     """Hyperbolic tangent, written to out if that is given."""
-    return ops.tanh_forward(input, out=out, keep=False)[0]
+    return call(ops.tanh_forward, input, out=out)
 
 
 def leaky_relu(input, negative_slope=0.01, *, out=None):
     """input if input > 0, else negative_slope * input, written to out if that is given."""
-    return ops.leaky_relu_forward(input, negative_slope, out=out, keep=False)[0]
+    return call(ops.leaky_relu_forward, input, negative_slope, out=out)
 
 
 def elu(input, alpha=1.0, *, out=None):
     """input if input > 0, else alpha * (exp(input) - 1), written to out if that is given."""
-    return ops.elu_forward(input, alpha, out=out, keep=False)[0]
+    return call(ops.elu_forward, input, alpha, out=out)
 
 
 def gelu(input, approximate="none", *, out=None):
     """input times the normal distribution of input, or its approximation by "tanh", written to out if that is given."""
-    return ops.gelu_forward(input, approximate, out=out, keep=False)[0]
+    return call(ops.gelu_forward, input, approximate, out=out)
 
 
 def silu(input, *, out=None):
     """input * sigmoid(input), written to out if that is given."""
-    return ops.silu_forward(input, out=out, keep=False)[0]
+    return call(ops.silu_forward, input, out=out)
 
 
 def softplus(input, beta=1.0, threshold=20.0, *, out=None):
     """log(1 + exp(beta * input)) / beta; input where beta * input > threshold, written to out if that is given."""
-    return ops.softplus_forward(input, beta, threshold, out=out, keep=False)[0]
+    return call(ops.softplus_forward, input, beta, threshold, out=out)
 
 
 def hardtanh(input, min_val=-1.0, max_val=1.0, *, out=None):
     """input clipped to [min_val, max_val], written to out if that is given."""
-    return ops.hardtanh_forward(input, min_val, max_val, out=out, keep=False)[0]
+    return call(ops.hardtanh_forward, input, min_val, max_val, out=out)
 
 
 def relu6(input, *, out=None):
     """input clipped to [0, 6], written to out if that is given."""
-    return ops.relu6_forward(input, out=out, keep=False)[0]
+    return call(ops.relu6_forward, input, out=out)
 
 
 def hardsigmoid(input, *, out=None):
     """(input + 3) / 6 clipped to [0, 1], written to out if that is given."""
-    return ops.hardsigmoid_forward(input, out=out, keep=False)[0]
+    return call(ops.hardsigmoid_forward, input, out=out)
 
 
 def hardswish(input, *, out=None):
     """input * hardsigmoid(input), written to out if that is given."""
-    return ops.hardswish_forward(input, out=out, keep=False)[0]
+    return call(ops.hardswish_forward, input, out=out)
 
 
 def exp(input, *, out=None):
     """e^input, written to out if that is given."""
-    return ops.exp_forward(input, out=out, keep=False)[0]
+    return call(ops.exp_forward, input, out=out)
 
 
 def log(input, *, out=None):
     """Natural logarithm, written to out if that is given."""
-    return ops.log_forward(input, out=out, keep=False)[0]
+    return call(ops.log_forward, input, out=out)
 
 
 def erf(input, *, out=None):
     """Error function, written to out if that is given."""
-    return ops.erf_forward(input, out=out, keep=False)[0]
+    return call(ops.erf_forward, input, out=out)
 
 
 def dropped(forward, input, p, training, inplace, seed, generator):
     """forward with the numbers of a seed, or of a generator's next call; it draws none if it needs none."""
-    if not training or p == 0:
-        out, seed, offset = input, 0, 0  # input itself, as in torch, once it has been checked
-    else:
-        seed, offset = (generator or default_generator).draw() if seed is None else (seed, 0)
-        out = input if inplace else None
-    return forward(input, p, seed=seed, offset=offset, training=training, out=out, keep=False)[0]
+    array = input.array if isinstance(input, Tensor) else input
+    if not training or p == 0:  # input itself, as in torch, once it has been checked
+        y = call(forward, array, p, seed=0, training=training, out=array)
+        return y if array is input else input
+    seed, offset = (generator or default_generator).draw() if seed is None else (seed, 0)
+    out = input if inplace and array is input else None
+    return call(forward, input, p, seed=seed, offset=offset, training=training, out=out)
 
 
 def dropout(input, p=0.5, training=True, inplace=False, *, seed=None, generator=None):
     """0 with probability p, else input / (1 - p); input itself if not training.
 
-    inplace: written to input. Random numbers: those of `seed`; else of `generator`, a fastnn.Generator; else of the
-    process's (fastnn.manual_seed).
+    inplace: written to input, unless that is a Tensor. Random numbers: those of `seed`; else of `generator`, a
+    fastnn.Generator; else of the process's (fastnn.manual_seed).
     """
     return dropped(ops.dropout_forward, input, p, training, inplace, seed, generator)
 
@@ -190,27 +198,29 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False, *, seed=None, gen
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """The rows of weight (V, D) at the integer indices input, (*input.shape, D); see ops.embedding_forward."""
     options = padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse
-    return ops.embedding_forward(input, weight, *options, keep=False)[0]
+    if max_norm is not None and isinstance(weight, Tensor):
+        weight.increment_version()  # rows are scaled in place
+    return call(ops.embedding_forward, input, weight, *options)
 
 
 def softmax(input, dim):
     """exp(input) / Σ exp(input) along the axis dim."""
-    return ops.softmax_forward(input, dim, keep=False)[0]
+    return call(ops.softmax_forward, input, dim)
 
 
 def log_softmax(input, dim):
     """log softmax along the axis dim."""
-    return ops.log_softmax_forward(input, dim, keep=False)[0]
+    return call(ops.log_softmax_forward, input, dim)
 
 
 def argmax(input, dim):
     """Index of the first largest element along the axis dim, int64."""
-    return ops.argmax_forward(input, dim, keep=False)[0]
+    return call(ops.argmax_forward, input, dim)
 
 
 def hardmax(input, dim):
     """1 at argmax along the axis dim, 0 elsewhere."""
-    return ops.hardmax_forward(input, dim, keep=False)[0]
+    return call(ops.hardmax_forward, input, dim)
 
 
 def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="mean", label_smoothing=0.0):
@@ -220,160 +230,158 @@ def cross_entropy(input, target, weight=None, *, ignore_index=-100, reduction="m
     Options are by keyword: torch has others between them.
     """
     options = {"ignore_index": ignore_index, "reduction": reduction, "label_smoothing": label_smoothing}
-    return ops.cross_entropy_forward(input, target, weight, **options, keep=False)[0]
+    return call(ops.cross_entropy_forward, input, target, weight, **options)
 
 
 def nll_loss(input, target, weight=None, *, ignore_index=-100, reduction="mean"):
     """-weight input at the class indices target along axis 1; see ops.nll_loss_forward."""
-    return ops.nll_loss_forward(input, target, weight, ignore_index=ignore_index, reduction=reduction, keep=False)[0]
+    return call(ops.nll_loss_forward, input, target, weight, ignore_index=ignore_index, reduction=reduction)
 
 
 def js_divergence(p, q, dim=-1, *, reduction="mean"):
     """Jensen-Shannon divergence of p and q along the axis dim, in bits; see ops.js_divergence_forward."""
-    return ops.js_divergence_forward(p, q, dim, reduction, keep=False)[0]
+    return call(ops.js_divergence_forward, p, q, dim, reduction)
 
 
 def mse_loss(input, target, *, reduction="mean"):
     """Mean of (input - target)^2; or its "sum", or with "none" the squares themselves."""
-    return ops.mse_loss_forward(input, target, reduction, keep=False)[0]
+    return call(ops.mse_loss_forward, input, target, reduction)
 
 
 def l1_loss(input, target, *, reduction="mean"):
     """Mean of |input - target|; or its "sum", or with "none" the values themselves."""
-    return ops.l1_loss_forward(input, target, reduction, keep=False)[0]
+    return call(ops.l1_loss_forward, input, target, reduction)
 
 
 def smooth_l1_loss(input, target, *, reduction="mean", beta=1.0):
     """The same with d^2 / (2 beta) in place of d - beta / 2 below beta."""
-    return ops.smooth_l1_loss_forward(input, target, reduction, beta, keep=False)[0]
+    return call(ops.smooth_l1_loss_forward, input, target, reduction, beta)
 
 
 def huber_loss(input, target, reduction="mean", delta=1.0):
     """Mean of d^2 / 2 for d = |input - target| < delta, else of delta (d - delta / 2)."""
-    return ops.huber_loss_forward(input, target, reduction, delta, keep=False)[0]
+    return call(ops.huber_loss_forward, input, target, reduction, delta)
 
 
 def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction="mean", pos_weight=None):
     """Cross-entropy of sigmoid(input) at the probabilities target; see ops.binary_cross_entropy_with_logits_forward."""
-    return ops.binary_cross_entropy_with_logits_forward(input, target, weight, reduction, pos_weight, keep=False)[0]
+    return call(ops.binary_cross_entropy_with_logits_forward, input, target, weight, reduction, pos_weight)
 
 
 def kl_div(input, target, *, reduction="mean", log_target=False):
     """target (log target - input), input holding logarithms; see ops.kl_div_forward."""
-    return ops.kl_div_forward(input, target, reduction, log_target, keep=False)[0]
+    return call(ops.kl_div_forward, input, target, reduction, log_target)
 
 
 def linear(input, weight, bias=None):
     """input weight^T + bias; input (N, D), weight (M, D), bias (M,) or None; returns (N, M)."""
-    return ops.linear_forward(input, weight, bias, keep=False)[0]
+    return call(ops.linear_forward, input, weight, bias)
 
 
 def matmul(input, other):
     """The matrix product of input (M, K) and other (K, N)."""
-    return ops.matmul_forward(input, other, keep=False)[0]
+    return call(ops.matmul_forward, input, other)
 
 
 def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of input (N, C, H, W) with weight (K, C/groups, R, S); see ops.conv2d_forward."""
-    return ops.conv2d_forward(input, weight, bias, stride, padding, dilation, groups, keep=False)[0]
+    return call(ops.conv2d_forward, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """Cross-correlation of input (N, C, L) with weight (K, C/groups, R); see ops.conv1d_forward."""
-    return ops.conv1d_forward(input, weight, bias, stride, padding, dilation, groups, keep=False)[0]
+    return call(ops.conv1d_forward, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     """Transposed convolution of input (N, K, H, W), weight (K, C/groups, R, S); see ops.conv_transpose2d_forward."""
-    return ops.conv_transpose2d_forward(
-        input, weight, bias, stride, padding, output_padding, groups, dilation, keep=False
-    )[0]
+    return call(ops.conv_transpose2d_forward, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """Maximum of every window of input (N, C, H, W), or (maximum, index in the plane); see ops.max_pool2d_forward."""
     options = stride, padding, dilation, ceil_mode, return_indices
-    return ops.max_pool2d_forward(input, kernel_size, *options, keep=False)[0]
+    return call(ops.max_pool2d_forward, input, kernel_size, *options)
 
 
 def min_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """Minimum of every window of input (N, C, H, W), or (minimum, index in the plane); see ops.min_pool2d_forward."""
     options = stride, padding, dilation, ceil_mode, return_indices
-    return ops.min_pool2d_forward(input, kernel_size, *options, keep=False)[0]
+    return call(ops.min_pool2d_forward, input, kernel_size, *options)
 
 
 def avg_pool2d(
     input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
 ):
     """Average of every window of input (N, C, H, W); see ops.avg_pool2d_forward."""
-    return ops.avg_pool2d_forward(
-        input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, keep=False
-    )[0]
+    return call(
+        ops.avg_pool2d_forward, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def max_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """Maximum of every window of input (N, C, L), or (maximum, index in the row); see ops.max_pool1d_forward."""
     options = stride, padding, dilation, ceil_mode, return_indices
-    return ops.max_pool1d_forward(input, kernel_size, *options, keep=False)[0]
+    return call(ops.max_pool1d_forward, input, kernel_size, *options)
 
 
 def min_pool1d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """Minimum of every window of input (N, C, L), or (minimum, index in the row); see ops.min_pool1d_forward."""
     options = stride, padding, dilation, ceil_mode, return_indices
-    return ops.min_pool1d_forward(input, kernel_size, *options, keep=False)[0]
+    return call(ops.min_pool1d_forward, input, kernel_size, *options)
 
 
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """Average of every window of input (N, C, L); see ops.avg_pool1d_forward."""
-    return ops.avg_pool1d_forward(input, kernel_size, stride, padding, ceil_mode, count_include_pad, keep=False)[0]
+    return call(ops.avg_pool1d_forward, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def lp_pool2d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
     """(Σ input^norm_type)^(1/norm_type) of every window of input (N, C, H, W); see ops.lp_pool2d_forward."""
-    return ops.lp_pool2d_forward(input, norm_type, kernel_size, stride, ceil_mode, keep=False)[0]
+    return call(ops.lp_pool2d_forward, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def lp_pool1d(input, norm_type, kernel_size, stride=None, ceil_mode=False):
     """(Σ input^norm_type)^(1/norm_type) of every window of input (N, C, L); see ops.lp_pool2d_forward."""
-    return ops.lp_pool1d_forward(input, norm_type, kernel_size, stride, ceil_mode, keep=False)[0]
+    return call(ops.lp_pool1d_forward, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 def adaptive_avg_pool2d(input, output_size):
     """Average of windows that share out input (N, C, H, W), all of it with output_size 1; see
     ops.adaptive_max_pool2d_forward."""
-    return ops.adaptive_avg_pool2d_forward(input, output_size, keep=False)[0]
+    return call(ops.adaptive_avg_pool2d_forward, input, output_size)
 
 
 def adaptive_avg_pool1d(input, output_size):
     """Average of windows that share out input (N, C, L); see ops.adaptive_max_pool2d_forward."""
-    return ops.adaptive_avg_pool1d_forward(input, output_size, keep=False)[0]
+    return call(ops.adaptive_avg_pool1d_forward, input, output_size)
 
 
 def adaptive_max_pool2d(input, output_size, return_indices=False):
     """Maximum of windows that share out input (N, C, H, W), or (maximum, index in the plane); see
     ops.adaptive_max_pool2d_forward."""
-    return ops.adaptive_max_pool2d_forward(input, output_size, return_indices, keep=False)[0]
+    return call(ops.adaptive_max_pool2d_forward, input, output_size, return_indices)
 
 
 def adaptive_max_pool1d(input, output_size, return_indices=False):
     """Maximum of windows that share out input (N, C, L), or (maximum, index in the row); see
     ops.adaptive_max_pool2d_forward."""
-    return ops.adaptive_max_pool1d_forward(input, output_size, return_indices, keep=False)[0]
+    return call(ops.adaptive_max_pool1d_forward, input, output_size, return_indices)
 
 
 def max_unpool2d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
     """Zeros, but input (N, C, H, W) at the indices that max_pool2d returned; see ops.max_unpool2d_forward."""
-    return ops.max_unpool2d_forward(input, indices, kernel_size, stride, padding, output_size, keep=False)[0]
+    return call(ops.max_unpool2d_forward, input, indices, kernel_size, stride, padding, output_size)
 
 
 def max_unpool1d(input, indices, kernel_size, stride=None, padding=0, output_size=None):
     """Zeros, but input (N, C, L) at the indices that max_pool1d returned; see ops.max_unpool1d_forward."""
-    return ops.max_unpool1d_forward(input, indices, kernel_size, stride, padding, output_size, keep=False)[0]
+    return call(ops.max_unpool1d_forward, input, indices, kernel_size, stride, padding, output_size)
 
 
 def subsample2d(input, block, position="upper_left"):
     """One pixel of every block of input (N, C, H, W): its upper left or its middle; see ops.subsample2d_forward."""
-    return ops.subsample2d_forward(input, block, position, keep=False)[0]
+    return call(ops.subsample2d_forward, input, block, position)
 
 
 UPSAMPLERS = {
@@ -419,28 +427,54 @@ def interpolate(
         size = upsample_desc("interpolate", input.shape, None, scale_factor).y_shape[6 - ndim :]
         scale_factor = None
     options = () if mode == "nearest" else (bool(align_corners),)
-    return upsampler(input, size, scale_factor, *options, keep=False)[0]
+    return call(upsampler, input, size, scale_factor, *options)
 
 
 def upsample_zeros2d(input, stride):
     """input (N, C, H, W) with zeros between pixels, which are stride apart; see ops.upsample_zeros2d_forward."""
-    return ops.upsample_zeros2d_forward(input, stride, keep=False)[0]
+    return call(ops.upsample_zeros2d_forward, input, stride)
 
 
 def pad(input, pad, mode="constant", value=None):
     """input with pad = (before, behind) the last axis, then the one before it, …; value is 0 if None. See
     ops.pad_forward."""
-    return ops.pad_forward(input, pad, mode, 0.0 if value is None else value, keep=False)[0]
+    return call(ops.pad_forward, input, pad, mode, 0.0 if value is None else value)
 
 
 def cat(tensors, dim=0):
     """The arrays of a list one after the other along the axis dim."""
-    return ops.concat_forward(tensors, dim, keep=False)[0]
+    return call(ops.concat_forward, tensors, dim)
+
+
+def stack(tensors, dim=0):
+    """The arrays of a list, all of one shape, along a new axis dim."""
+    return call(tensor_ops.stack_forward, tensors, dim)
+
+
+def split(tensor, split_size_or_sections, dim=0):
+    """A tuple of views of parts along the axis dim: of one size, the last may be smaller, or of these sizes."""
+    return call(tensor_ops.split_forward, tensor, split_size_or_sections, dim)
+
+
+def where(condition, input, other):
+    """input where condition, of bools, holds, else other; all broadcast, and one of the two may be a number."""
+    return call(tensor_ops.where_forward, condition, input, other)
+
+
+def maximum(input, other):
+    """The larger of input and other, which broadcast, NaN if one is; one may be a number. Equal ones share the
+    gradient."""
+    return call(tensor_ops.maximum_forward, input, other)
+
+
+def minimum(input, other):
+    """The smaller of the two, as in maximum."""
+    return call(tensor_ops.minimum_forward, input, other)
 
 
 def add(input, other, *, relu=False, out=None):
     """input + other, of one shape, or max(input + other, 0), written to out if that is given."""
-    return ops.add_forward(input, other, relu=relu, out=out, keep=False)[0]
+    return call(ops.add_forward, input, other, relu=relu, out=out)
 
 
 def batch_norm(
@@ -461,25 +495,25 @@ def batch_norm(
     training: statistics of the batch, and running_mean and running_var are updated in place; else these are used.
     residual: an array of input's shape to add, None for none; relu: then max(·, 0). Both in the same pass.
     """
-    return ops.batch_norm_forward(
+    return call(
+        ops.batch_norm_forward,
         input, weight, bias, running_mean, running_var, residual, relu=relu, training=training, momentum=momentum,
-        eps=eps, keep=False,
-    )[0]  # fmt: skip
+        eps=eps)  # fmt: skip
 
 
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     """(input - mean) / sqrt(var + eps) * weight + bias over the last axes of input, whose shape is normalized_shape."""
-    return ops.layer_norm_forward(input, normalized_shape, weight, bias, eps, keep=False)[0]
+    return call(ops.layer_norm_forward, input, normalized_shape, weight, bias, eps)
 
 
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """input / sqrt(mean of input^2 + eps) * weight over the last axes of input; eps None: the machine epsilon."""
-    return ops.rms_norm_forward(input, normalized_shape, weight, eps, keep=False)[0]
+    return call(ops.rms_norm_forward, input, normalized_shape, weight, eps)
 
 
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5):
     """(input - mean) / sqrt(var + eps) * weight + bias in each group of channels of input (N, C, *spatial)."""
-    return ops.group_norm_forward(input, num_groups, weight, bias, eps, keep=False)[0]
+    return call(ops.group_norm_forward, input, num_groups, weight, bias, eps)
 
 
 def instance_norm(
@@ -497,12 +531,12 @@ def instance_norm(
     use_input_stats: statistics of input, and running_mean and running_var are updated in place; else these are used.
     """
     options = use_input_stats, momentum, eps
-    return ops.instance_norm_forward(input, running_mean, running_var, weight, bias, *options, keep=False)[0]
+    return call(ops.instance_norm_forward, input, running_mean, running_var, weight, bias, *options)
 
 
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """input / (k + alpha / size Σ input^2)^beta, the sum over `size` channels of input (N, C, *spatial)."""
-    return ops.local_response_norm_forward(input, size, alpha, beta, k, keep=False)[0]
+    return call(ops.local_response_norm_forward, input, size, alpha, beta, k)
 
 
 def whiten(input, running_mean=None, running_cov=None, method="zca", training=False, momentum=0.1, eps=1e-5):
@@ -511,7 +545,7 @@ def whiten(input, running_mean=None, running_cov=None, method="zca", training=Fa
     training: statistics of the batch, and running_mean and running_cov are updated in place; else these are used.
     """
     options = method, training, momentum, eps
-    return ops.whiten_forward(input, running_mean, running_cov, *options, keep=False)[0]
+    return call(ops.whiten_forward, input, running_mean, running_cov, *options)
 
 
 def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
@@ -520,9 +554,9 @@ def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
     w_ih (4H, D), w_hh (4H, H), biases (4H,) or None, with rows in the order of gates i, f, g, o. h0, c0: (N, H), None
     for zeros.
     """
-    return ops.lstm_step_forward(input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0, keep=False)[0]
+    return call(ops.lstm_step_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0)
 
 
 def lstm(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
     """The same over a sequence, input (T, N, D): (y, h, c), y (T, N, H) all hidden states, h and c (N, H) the last."""
-    return ops.lstm_forward(input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0, keep=False)[0]
+    return call(ops.lstm_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0)

@@ -1,0 +1,35 @@
+from collections.abc import Callable
+from threading import local
+from typing import Any
+
+import numpy as np
+
+class Mode(local):
+    recording: bool
+
+mode: Mode
+
+class Version:
+    count: int
+    viewed: bool
+    def increment(self, array: np.ndarray) -> None: ...
+
+class Node:
+    name: str
+    place: int
+    retained: list[tuple[int, Any]] | None
+
+class Variable:
+    array: np.ndarray
+    grad: np.ndarray | None
+    tracked: bool
+    node: Node | None
+    number: int
+    versions: Version
+
+def results_are(cls: type[Variable]) -> None: ...
+def arrays_in(value: object) -> Any: ...
+def place_of(node: Node) -> int: ...
+def call(forward: Callable[..., Any], /, *args: Any, **options: Any) -> Any: ...
+def accumulate(tensor: Variable, dx: np.ndarray, fresh: bool) -> None: ...
+def propagate(root: Node, number: int, gradient: np.ndarray, retain_graph: bool) -> None: ...

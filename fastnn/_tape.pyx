@@ -1,0 +1,404 @@
+"""The tape: operations that were recorded, and the way back through them. Compiled, because small networks consist of
+little else. `fastnn.autograd` says what it is for, and has the rest."""
+
+import inspect
+from itertools import count
+from threading import local
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from cpython.object cimport PyObject
+from numpy.lib.array_utils import byte_bounds
+
+from fastnn import ops, tensor_ops
+from fastnn.registry import specs
+
+cnp.import_array()
+
+cdef object FREED = object()
+cdef object places = count()
+cdef dict OPS = {}
+cdef type Tensor = None
+
+
+def results_are(type cls):
+    """Results are Tensors of this class, a subclass of Variable."""
+    global Tensor
+    Tensor = cls
+
+
+class Mode(local):
+    """Of a thread."""
+
+    recording = True
+    """Are operations recorded?"""
+
+
+mode = Mode()
+
+
+cdef class Version:
+    """Counts the changes in place of memory that one or several Tensors share, and knows where they were."""
+
+    cdef readonly Py_ssize_t count
+    cdef public bint viewed
+    """Do other Tensors show parts of the memory, and follow from it on the tape?"""
+    cdef object low, high
+
+    def increment(self, array):
+        """Elements of `array` were changed."""
+        low, high = byte_bounds(array)
+        self.low, self.high = (min(low, self.low), max(high, self.high)) if self.count else (low, high)
+        self.count += 1
+
+    cdef bint changed(self, ctx):
+        """Was an array of a context changed?"""
+        return any([low < self.high and self.low < high for low, high in map(byte_bounds, arrays_in(ctx))])
+
+
+def arrays_in(value):
+    """All arrays with elements in a context."""
+    if isinstance(value, np.ndarray):
+        if value.size:
+            yield value
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from arrays_in(each)
+
+
+@cython.final
+cdef class Op:
+    """How to differentiate a forward function, <op>_forward."""
+
+    cdef readonly str name
+    cdef object backward
+    cdef dict places
+    """Position and name of each differentiable argument -> number of its gradient."""
+    cdef Py_ssize_t gradients
+    cdef Py_ssize_t outputs
+    """How many leading results have a gradient; 0: all, as many as there are."""
+    cdef bint takes_needs
+    cdef bint view
+    """Results show the memory of the first argument."""
+    cdef bint fresh
+    """Gradients are arrays of their own, as those of fastnn.ops are; else they may be dy, or show its memory."""
+
+    def __init__(self, forward):
+        """From the registry; or from the marks of tensor_ops."""
+        self.name = forward.__name__.removesuffix("_forward")
+        self.fresh = forward not in tensor_ops.PAIRS
+        if self.fresh:
+            spec = specs().get(self.name)
+            if spec is None or getattr(ops, forward.__name__, None) is not forward:
+                raise TypeError(f"{self.name}: {forward!r} is not the forward function of a registered operator")
+            grads, self.outputs, self.view = spec.grads, spec.outputs, False
+            self.backward = getattr(ops, f"{self.name}_backward", None)
+        else:
+            self.backward, grads, self.outputs, self.view = tensor_ops.PAIRS[forward]
+        parameters = list(inspect.signature(forward).parameters)
+        self.gradients = len(grads)
+        self.places = {name: k for k, name in enumerate(grads)}
+        self.places |= {parameters.index(name): k for k, name in enumerate(grads)}
+        self.takes_needs = self.gradients and "needs" in inspect.signature(self.backward).parameters
+
+
+cdef Op op_of(forward):
+    op = OPS.get(forward)
+    if op is None:
+        op = OPS.setdefault(forward, Op(forward))
+    return <Op>op
+
+
+cdef class Variable:
+    """The fields of a Tensor."""
+
+    cdef public cnp.ndarray array
+    cdef public object grad
+    """An ndarray, or None."""
+    cdef public bint tracked
+    """Does it require a gradient?"""
+    cdef public Node node
+    """What made it, and as which of its results; None: a leaf."""
+    cdef public Py_ssize_t number
+    cdef public Version versions
+    cdef object __weakref__
+
+
+@cython.final
+@cython.trashcan(True)  # a chain of any length is freed without recursion
+cdef class Node:
+    """An operation that was recorded. Nodes refer to those that made their arguments, and to leaves, but not to
+    Tensors in between: these are freed as the program drops them, and there are no cycles."""
+
+    cdef Op op
+    cdef object ctx
+    cdef list edges
+    """For each gradient (Node and number of its result, or leaf and 0), None if not needed, or a list of these."""
+    cdef tuple needs
+    cdef Py_ssize_t outputs
+    cdef list saved
+    """Version and its count at that time, of each Tensor that took part."""
+    cdef public list retained
+    """(number of a result, weak reference to its Tensor) of those that want their gradient kept."""
+    cdef readonly object place
+    """Later nodes have larger ones."""
+
+    @property
+    def name(self):
+        return self.op.name
+
+    cdef int check(self) except -1:
+        """RuntimeError unless a backward pass through the operation is possible."""
+        cdef Version version
+        if self.ctx is FREED:
+            raise RuntimeError(
+                f"backward: the graph was freed at {self.op.name} by an earlier backward, "
+                "expected retain_graph=True there"
+            )
+        for version, at in self.saved:
+            if version.count != at and version.changed(self.ctx):
+                raise RuntimeError(
+                    f"backward: {self.op.name} needs a value that was changed in place after it was used, "
+                    f"it is at version {version.count}, expected {at}"
+                )
+
+    cdef free(self):
+        self.ctx, self.edges, self.saved = FREED, [], []
+
+
+# ---- forward ----
+
+
+cdef extern from *:
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        void *ml_meth
+        int ml_flags
+        const char *ml_doc
+    int METH_FASTCALL
+    int METH_KEYWORDS
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    object PyCFunction_New(PyMethodDef *method, object self)
+    object PyObject_Vectorcall(PyObject *function, PyObject **args, size_t nargs, object names)
+
+
+cdef enum:
+    FEW = 32
+
+cdef dict with_keep = {}
+cdef object KEEP = False  # as an object: Cython takes the literal for a C integer
+
+
+cdef object fast_call(PyObject *self, PyObject **args, Py_ssize_t nargs, PyObject *names):
+    """`call` as CPython calls C functions, without a tuple and a dictionary of arguments: with those, it took as long
+    as a tiny kernel. names: of the last arguments, a tuple or NULL."""
+    cdef Py_ssize_t i, named = 0 if names == NULL else len(<tuple>names)
+    cdef PyObject *all_args[FEW]
+    cdef tuple plain, extended
+    if nargs == 0:
+        raise TypeError("call: forward is missing, expected a forward function and its arguments")
+    for i in range(1, nargs + named):
+        if isinstance(<object>args[i], Variable) or holds_variable(<object>args[i]):
+            break
+        if i < FEW:
+            all_args[i] = args[i]
+    else:
+        if nargs + named < FEW:
+            plain = <tuple>names if named else ()
+            extended = with_keep.get(plain)
+            if extended is None:
+                extended = plain + ("keep",)
+                with_keep[plain] = extended
+            all_args[nargs + named] = <PyObject *>KEEP
+            return PyObject_Vectorcall(args[0], all_args + 1, (nargs - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, extended)[0]
+    options = {(<tuple>names)[i]: <object>args[nargs + i] for i in range(named)}
+    return apply(<object>args[0], tuple([<object>args[i] for i in range(1, nargs)]), options)
+
+
+cdef PyMethodDef call_method
+call_method.ml_name = b"call"
+call_method.ml_meth = <void *>fast_call
+call_method.ml_flags = METH_FASTCALL | METH_KEYWORDS
+call_method.ml_doc = b"""call(forward, /, *args, **options)
+--
+
+The results of forward(*args, **options), a forward function of fastnn.ops or tensor_ops: arrays of arrays, and Tensors
+if there is a Tensor among the arguments or in a list of them, recorded if one of them requires a gradient.
+
+TypeError for a Tensor that requires a gradient where the operator has none, and for `out` with Tensors."""
+call = PyCFunction_New(&call_method, None)
+
+
+cdef bint holds_variable(x):
+    if type(x) is list or type(x) is tuple:
+        for each in x:
+            if isinstance(each, Variable):
+                return True
+    return False
+
+
+cdef class Recording:
+    """Where the gradients of an operation's arguments go, as they are collected."""
+
+    cdef Op op
+    cdef bint enabled
+    cdef bint needed
+    cdef list edges
+    cdef list saved
+
+    cdef object edge(self, Variable x, place):
+        """What Node.edges says of x; None if it requires no gradient."""
+        self.saved.append((x.versions, x.versions.count))
+        if not (self.enabled and x.tracked and self.op.gradients):
+            return None
+        if place not in self.op.places:
+            what = f"argument {place + 1}" if isinstance(place, int) else place
+            raise TypeError(f"{self.op.name}: {what} requires a gradient, and {self.op.name} has none of it; detach it")
+        self.needed = True
+        return (x, 0) if x.node is None else (x.node, x.number)
+
+    cdef object array(self, x, place):
+        """The array of a Tensor, those of a list of them, other things as they are."""
+        if isinstance(x, Variable):
+            edge = self.edge(x, place)
+            if edge is not None:
+                self.edges[self.op.places[place]] = edge
+            return (<Variable>x).array
+        if (type(x) is list or type(x) is tuple) and holds_variable(x):
+            edges = [self.edge(each, place) if isinstance(each, Variable) else None for each in x]
+            if any(edges):
+                self.edges[self.op.places[place]] = edges
+            return [(<Variable>each).array if isinstance(each, Variable) else each for each in x]
+        return x
+
+
+cdef apply(forward, tuple args, dict options):
+    """`call` with Tensors among the arguments."""
+    cdef Recording recording = Recording.__new__(Recording)
+    cdef Op op = op_of(forward)
+    cdef Node node = None
+    cdef Py_ssize_t i
+    recording.op, recording.enabled = op, mode.recording
+    recording.edges, recording.saved = [None] * op.gradients, []
+    arrays = [recording.array(args[i], i) for i in range(len(args))]
+    named = {name: recording.array(x, name) for name, x in options.items()}
+    if named.get("out") is not None:
+        raise TypeError(f"{op.name}: out is given, expected None with Tensors")
+    needs = tuple([edge is not None for edge in recording.edges])
+    named["keep"] = False if not recording.needed else True if op.fresh else needs
+    results, ctx = forward(*arrays, **named)
+    versions = (<Variable>args[0]).versions if op.view and isinstance(args[0], Variable) else None
+    if versions is not None:
+        versions.viewed = True
+    single = not isinstance(results, (tuple, list))
+    if single:
+        results = (results,)
+    tracked = len(results) if op.outputs == 0 else op.outputs
+    if recording.needed:
+        node = Node.__new__(Node)
+        node.op, node.ctx, node.edges, node.needs, node.outputs = op, ctx, recording.edges, needs, tracked
+        node.saved, node.place = recording.saved, next(places)
+    made = [wrap(y, node if i < tracked else None, i, versions) for i, y in enumerate(results)]
+    return made[0] if single else tuple(made)
+
+
+cdef Variable wrap(y, Node node, Py_ssize_t number, Version versions):
+    """A Tensor of a result."""
+    cdef Variable tensor = Tensor.__new__(Tensor)
+    tensor.array = y if isinstance(y, np.ndarray) else np.asarray(y)  # NumPy makes scalars of 0-d results
+    tensor.versions = Version.__new__(Version) if versions is None else versions
+    if node is not None:
+        tensor.node, tensor.number, tensor.tracked = node, number, True
+        node.saved.append((tensor.versions, tensor.versions.count))
+    return tensor
+
+
+# ---- backward ----
+
+
+cdef list targets(Node node):
+    """Nodes that a node's gradients go to."""
+    found = []
+    for edge in node.edges:
+        for each in edge if type(edge) is list else (edge,):
+            if each is not None and type(each[0]) is Node:
+                found.append(each[0])
+    return found
+
+
+cdef list behind(Node root):
+    """All nodes behind one, and itself, latest first: each before those that its gradients go to."""
+    found, stack = {root}, [root]
+    while stack:
+        for node in targets(stack.pop()):
+            if node not in found:
+                found.add(node)
+                stack.append(node)
+    return sorted(found, key=place_of, reverse=True)
+
+
+def place_of(Node node):
+    return node.place
+
+
+cpdef accumulate(Variable tensor, cnp.ndarray dx, bint fresh):
+    """Add to tensor.grad. fresh: dx belongs to nobody else."""
+    if tensor.grad is None:
+        tensor.grad = dx if fresh else dx.copy()
+    else:
+        tensor.grad += dx
+
+
+def propagate(Node root, Py_ssize_t number, gradient, bint retain_graph):
+    """Add to the gradients of all leaves behind result `number` of a node, given its own. Nothing is changed if the
+    graph was freed or a value that is needed was overwritten: RuntimeError."""
+    cdef Node node
+    cdef list nodes = behind(root)
+    for node in nodes:
+        node.check()
+    pending = {root: [None] * root.outputs}
+    pending[root][number] = gradient
+    with np.errstate(all="ignore"):
+        for node in nodes:
+            dys = pending.pop(node, None)
+            if dys is not None:
+                for i, reference in node.retained or ():
+                    tensor = reference()
+                    if tensor is not None and dys[i] is not None:
+                        accumulate(tensor, dys[i], False)
+                step(node, dys, pending)
+            if not retain_graph:
+                node.free()
+
+
+cdef step(Node node, list dys, dict pending):
+    """The backward pass of one operation."""
+    cdef Op op = node.op
+    dy = dys[0] if op.outputs == 1 else tuple(dys)
+    grads = op.backward(dy, node.ctx, node.needs) if op.takes_needs else op.backward(dy, node.ctx)
+    if type(grads) is not tuple:
+        grads = (grads,)
+    for edge, dx in zip(node.edges, grads, strict=True):
+        if edge is None:
+            continue
+        if type(edge) is list:
+            for each, d in zip(edge, dx, strict=True):
+                if each is not None:
+                    deliver(each, d, op.fresh, pending)
+        else:
+            deliver(edge, dx, op.fresh, pending)
+
+
+cdef deliver(tuple edge, dx, bint fresh, dict pending):
+    """Add the gradient dx to what it is of."""
+    target, number = edge
+    dx = dx if isinstance(dx, np.ndarray) else np.asarray(dx)
+    if isinstance(target, Variable):
+        accumulate(target, dx, fresh)
+        return
+    sums = pending.get(target)
+    if sums is None:
+        sums = pending[target] = [None] * (<Node>target).outputs
+    sums[number] = dx if sums[number] is None else sums[number] + dx
