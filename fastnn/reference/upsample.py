@@ -41,14 +41,15 @@ def nearest(n, out, scale, align_corners):
 
 
 def linear(n, out, scale, align_corners):
-    """The same with two pixels of every result, below it and behind it; one of an axis whose size stays."""
+    """The same with two pixels of every result, the one under it and the next; one of an axis whose size stays. The last
+    pixel has no next one: pixel n counts for nothing."""
     o = np.arange(out, dtype=np.float64)
     if n == out:
         return [(o.astype(int), np.ones(out))]
     at = scale * o if align_corners else np.maximum(scale * (o + 0.5) - 0.5, 0)
     i = np.minimum(at.astype(int), n - 1)
-    weight = np.minimum(at - i, 1)
-    return [(i, 1 - weight), (np.minimum(i + 1, n - 1), weight)]
+    weight = np.where(i + 1 < n, at - i, 0)
+    return [(i, 1 - weight), (i + 1, weight)]
 
 
 def axes(taps, desc):
@@ -60,6 +61,7 @@ def axes(taps, desc):
 def resample(taps, x, desc):
     """y[...,u,v] = the sum over the taps of both axes of weight * x[...,i,j]"""
     rows, columns = axes(taps, desc)
+    x = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))
     y = sum(x[:, :, i] * a.astype(x.dtype)[:, None] for i, a in rows)
     return sum(y[..., j] * b.astype(x.dtype) for j, b in columns)
 
@@ -67,13 +69,13 @@ def resample(taps, x, desc):
 def resample_backward(taps, dy, desc):
     """dx[...,i,j] += weight * dy[...,u,v]"""
     rows, columns = axes(taps, desc)
-    dx = np.zeros((*desc.x_shape[:3], desc.ow), dy.dtype)
+    dx = np.zeros((desc.n, desc.c, desc.h + 1, desc.ow), dy.dtype)
     for i, a in rows:
         np.add.at(dx, (slice(None), slice(None), i), dy * a.astype(dy.dtype)[:, None])
-    dy, dx = dx, np.zeros(desc.x_shape, dy.dtype)
+    dy, dx = dx, np.zeros((desc.n, desc.c, desc.h + 1, desc.w + 1), dy.dtype)
     for j, b in columns:
         np.add.at(dx, (..., j), dy * b.astype(dy.dtype))
-    return dx
+    return dx[:, :, : desc.h, : desc.w].copy()
 
 
 def upsample_nearest2d_forward(x, size=None, scale_factor=None, *, keep=True):
