@@ -81,7 +81,7 @@ class Cursor:
     """Reads a header from left to right, and of JSON only what may stand there: objects, strings, lists of integers.
 
     A header that is something else, nested a million deep for instance, fails where it begins to be so. Parsing it as
-    any JSON and looking afterwards would take thirty times its size in memory.
+    any JSON and looking afterwards would take more than twenty times its size in memory.
     """
 
     decode = JSONDecoder().raw_decode

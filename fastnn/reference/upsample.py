@@ -41,8 +41,8 @@ def nearest(n, out, scale, align_corners):
 
 
 def linear(n, out, scale, align_corners):
-    """The same with two pixels of every result, the one under it and the next; one of an axis whose size stays. The last
-    pixel has no next one: pixel n counts for nothing."""
+    """The same with two pixels of every result, the one under it and the next; one of an axis whose size stays. The
+    last pixel has no next one: pixel n counts for nothing."""
     o = np.arange(out, dtype=np.float64)
     if n == out:
         return [(o.astype(int), np.ones(out))]
