@@ -177,7 +177,7 @@ typedef struct {
 /* ---- upsample.c ---- */
 enum { FNN_ZEROS, FNN_NEAREST, FNN_LINEAR };
 
-/* n pixels become `out` results, which are `scale` pixels apart; aligned: from the first pixel's centre to the last's. */
+/* n pixels become `out` results, which are `scale` pixels apart; aligned: from the first pixel's centre on. */
 typedef struct {
     ptrdiff_t n, out;
     double scale;

@@ -2,16 +2,16 @@
  * interpolation.
  *
  * Everything is a gather, and separable. Forward, a row of results is made of the one or two rows under it, reduced to
- * one, and then across by tables: the pixels under a vector of results lie in a window that is hardly ever longer
- * than a vector (never, if there are no fewer results than pixels), so that permutations of one or two loads give
- * them. Backward, the rows of gradients that took part of a row of pixels are added up by their weights, and then each
- * pixel across likewise. Scale 2, the usual one, needs no tables across for interpolation: neighbours are interleaved.
+ * one, and then across by tables: the pixels under a vector of results lie in a window no longer than a vector, or
+ * than two if there are fewer results than pixels, but not fewer than half; permutations give them, else gathers.
+ * Backward, the rows of gradients that took part of a row of pixels are added up by their weights, and then each pixel
+ * across likewise. Scale 2, the usual one, needs no tables across for interpolation: neighbours are interleaved.
  */
 
 #ifndef FNN_UPSAMPLE_H /* what both element types share */
 #define FNN_UPSAMPLE_H
-/* Of result o on an axis: the pixel that it takes, or the first of two. weight: of the second, which is the next one, or
- * the same at the end. */
+/* Of result o on an axis: the pixel that it takes, or the first of two. weight: of the second, which is the next one,
+ * or the same at the end. */
 FNN_INLINE ptrdiff_t source_of(int mode, const fnn_axis *a, ptrdiff_t o, double *weight)
 {
     *weight = 0;
@@ -35,6 +35,9 @@ FNN_INLINE ptrdiff_t source_of(int mode, const fnn_axis *a, ptrdiff_t o, double 
 
 /* The pixel under result o, and linear the next, are halfway between results: scale 2. */
 FNN_INLINE int is_double(const fnn_axis *a) { return a->out == 2 * a->n && a->scale == 0.5 && !a->aligned; }
+
+/* Pixels across are part of one result at most, but for rounding. */
+FNN_INLINE int is_sparse(const fnn_resample *g) { return g->mode == FNN_NEAREST && g->x.out < g->x.n; }
 #endif
 
 /* Tables of either pass, in one block of memory, shared by all threads. */
@@ -47,9 +50,8 @@ typedef struct {
     inat *lane;
     real *left, *right;
     int window; /* vectors that all windows fit: 1, 2, or 0 for more */
-    /* backward across: of tap t of a pixel, the column of the gradient, that of a zero if there is none, and its weight.
-     * taps 0: nothing, there are twice as many results as pixels; fewer results: the pixel of each column, and the
-     * weight of the next one */
+    /* backward across: of tap t of a pixel, the column of the gradient, that of a zero if there is none, and its
+     * weight. taps 0: nothing, there are twice as many results as pixels; sparse: the pixel of each column instead */
     ptrdiff_t taps, vectors;
     inat *column;
     real *weight;
@@ -90,8 +92,8 @@ FNN_INLINE ptrdiff_t FN(resample_layout)(const fnn_resample *g, int backward, ch
         t->lane = (inat *)(t->right + vectors);
         return (char *)(t->lane + vectors) - memory;
     }
-    t->vectors = g->x.out < g->x.n ? g->x.out : FN(resample_round)(g->x.n);
-    t->taps = is_double(&g->x) ? 0 : g->x.out < g->x.n ? 1 : FN(resample_taps)(g->mode, &g->x);
+    t->vectors = is_sparse(g) ? g->x.out : FN(resample_round)(g->x.n);
+    t->taps = is_double(&g->x) ? 0 : is_sparse(g) ? 1 : FN(resample_taps)(g->mode, &g->x);
     t->weight = t->up + g->y.out;
     t->column = (inat *)(t->weight + t->taps * t->vectors);
     return (char *)(t->column + t->taps * t->vectors) - memory;
@@ -109,7 +111,7 @@ FNN_INLINE ptrdiff_t FN(resample_span)(ptrdiff_t n) { return FN(resample_round)(
 static ptrdiff_t FN(resample_row_bytes)(const fnn_resample *g, int backward)
 {
     const ptrdiff_t n = FN(resample_span)(g->x.n), out = FN(resample_span)(g->x.out);
-    return (!backward ? n : g->x.out < g->x.n ? out + n : out) * (ptrdiff_t)sizeof(real);
+    return (!backward ? n : is_sparse(g) ? out + n : out) * (ptrdiff_t)sizeof(real);
 }
 
 FNN_INLINE void FN(resample_across)(const fnn_resample *g, FN(resample_tables) *t)
@@ -137,11 +139,9 @@ FNN_INLINE void FN(resample_back_across)(const fnn_resample *g, FN(resample_tabl
 {
     const ptrdiff_t w = g->x.n, all = t->taps * t->vectors;
     double weight;
-    if (g->x.out < w) {
-        for (ptrdiff_t o = 0; o < g->x.out; o++) {
+    if (is_sparse(g)) {
+        for (ptrdiff_t o = 0; o < g->x.out; o++)
             t->column[o] = (inat)source_of(g->mode, &g->x, o, &weight);
-            t->weight[o] = t->column[o] + 1 < w ? (real)weight : 0;
-        }
         return;
     }
     for (ptrdiff_t k = 0; k < all; k++)
@@ -346,7 +346,8 @@ static void FN(resample)(const fnn_resample *g, const void *tables, ptrdiff_t fi
     FN(writer_end)(&o);
 }
 
-/* The rows of gradients that took part of a pixel row: first <= u < middle by lower[u], middle <= u < last by upper[u]. */
+/* The rows of gradients that took part of a pixel row: first <= u < middle by lower[u], middle <= u < last by
+ * upper[u]. */
 typedef struct {
     const real *dy;
     ptrdiff_t ow, first, middle, last;
@@ -416,21 +417,14 @@ FNN_INLINE void FN(resample_back_double)(const int linear, const FN(gradient_row
     }
 }
 
-/* The same where there are fewer results than pixels, by way of the row dx, which has one element to spare. */
-FNN_INLINE void FN(resample_back_few)(const fnn_resample *g, const FN(resample_tables) *t, const real *row, real *dx,
-                                      FN(writer) *o)
+/* The same of nearest pixels, most of which are part of no result: put where they belong in the row dx. */
+FNN_INLINE void FN(resample_back_sparse)(const fnn_resample *g, const FN(resample_tables) *t, const real *row, real *dx,
+                                         FN(writer) *o)
 {
     const ptrdiff_t w = g->x.n, ow = g->x.out;
-    memset(dx, 0, (size_t)(w + 1) * sizeof(real));
-    if (g->mode == FNN_LINEAR)
-        for (ptrdiff_t v = 0; v < ow; v++) {
-            const ptrdiff_t j = t->column[v];
-            dx[j] += (1 - t->weight[v]) * row[v];
-            dx[j + 1] += t->weight[v] * row[v];
-        }
-    else
-        for (ptrdiff_t v = 0; v < ow; v++)
-            dx[t->column[v]] += row[v];
+    memset(dx, 0, (size_t)w * sizeof(real));
+    for (ptrdiff_t v = 0; v < ow; v++)
+        dx[t->column[v]] += row[v];
     FN(writer_copy)(o, dx, w);
 }
 
@@ -470,8 +464,8 @@ static void FN(resample_backward)(const fnn_resample *g, const void *tables, ptr
             row[ow] = 0;
             if (g->mode == FNN_LINEAR && w == ow)
                 FN(writer_copy)(&o, row, w);
-            else if (ow < w)
-                FN(resample_back_few)(g, t, row, row + FN(resample_span)(ow) - VL, &o);
+            else if (is_sparse(g))
+                FN(resample_back_sparse)(g, t, row, row + FN(resample_span)(ow) - VL, &o);
             else
                 FN(resample_back_row)(g, t, row, &o);
         }

@@ -5,7 +5,7 @@
 #ifndef FNN_WRITER_H
 #define FNN_WRITER_H
 enum { FNN_CLAIM = 1024 }; /* most elements of a claim */
-enum { FNN_WAITING = 1024 }; /* bytes after which they leave: few, so that stores of some overlap with work on the next */
+enum { FNN_WAITING = 1024 }; /* bytes after which they leave: few, so that their stores overlap with work on the next */
 
 /* Sources are fetched so many bytes ahead, as memory delivers while it takes to answer: where they are read with gaps, or
  * several side by side, the machine's own prefetching gives up (a crop of 31 MB ran at 12 GB/s without, and at 44 where the gaps were shorter). */
@@ -76,8 +76,8 @@ FNN_INLINE void FN(writer_copy_some)(FN(writer) *o, const real *src, ptrdiff_t n
     }
 }
 
-/* The next n elements are those at src. Many go past the buffer, too; or, if the caches keep them, through memcpy, which
- * can write whole lines without reading them first. */
+/* The next n elements are those at src. Many go past the buffer, too; or, if the caches keep them, through memcpy,
+ * which can write whole lines without reading them first. */
 FNN_INLINE void FN(writer_copy)(FN(writer) *o, const real *src, ptrdiff_t n)
 {
     if (!o->past && n * (ptrdiff_t)sizeof(real) >= FNN_MANY) {
