@@ -821,7 +821,7 @@ def test_a_kill_at_any_time_leaves_a_whole_file(path):
     rng = random.Random(2)
     for _ in range(5):
         with subprocess.Popen(
-            [sys.executable, "-c", ENDLESS, str(path)], env=environment, stdout=subprocess.PIPE
+            [sys.executable, "-c", ENDLESS, str(path)], env=environment, cwd=path.parent, stdout=subprocess.PIPE
         ) as process:
             assert process.stdout.readline() == b"going\n"
             time.sleep(0.05 * rng.random())
