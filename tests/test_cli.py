@@ -2,9 +2,11 @@
 
 import json
 import time
+from math import prod
 
 import numpy as np
 import pytest
+from support import each_spec
 
 import fastnn
 from fastnn import ops
@@ -80,7 +82,8 @@ def test_check_reports_an_exception(capsys, monkeypatch):
 
 @pytest.mark.parametrize(
     "argv", [["check", "--filter", "nothing*"], ["check", "--isa", "mmx"], ["bench", "--threads", "0"],
-             ["bench", "--peers", "abacus"], ["bench", "--shapes", "no such file"], []]
+             ["bench", "--peers", "abacus"], ["bench", "--shapes", "no such file"], ["bench", "--sizes", "0"],
+             ["bench", "--sizes", "--filter", "conv2d"], []]
 )  # fmt: skip
 def test_usage_errors(argv, capsys):
     with pytest.raises(SystemExit) as e:
@@ -95,6 +98,28 @@ def shapes(tmp_path):
     path = tmp_path / "shapes.json"
     path.write_text(json.dumps([{"op": "relu", "shapes": {"x": [4, 1000]}, "label": "small map"}]))
     return str(path)
+
+
+def test_bench_of_sizes(capsys, shapes):
+    argv = ["bench", "--quick", "--filter", "relu", "--peers", "none", "--threads", "1", "--sizes", "16,1000"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.startswith("relu")]
+    assert ["16 elements: x=16" in rows[0], "1000 elements: x=512" in rows[1], len(rows)] == [True, True, 2]
+    with pytest.raises(SystemExit):
+        main([*argv, "--shapes", shapes])
+    assert "--sizes and --shapes" in capsys.readouterr().err
+
+
+@each_spec(lambda spec: spec.sized)
+@pytest.mark.parametrize("n", [16, 256, 1 << 20])
+def test_sized_problems(spec, n):
+    """The first argument has about n elements, in a shape that the operator takes."""
+    case = spec.sized(n)
+    first = next(iter(case.shapes.values()))
+    assert n // 2 <= sum(prod(shape) for shape in (first if isinstance(first, list) else [first])) <= 2 * n
+    if n == 16:
+        assert spec.forward(ops, spec.inputs(case), case.options)
 
 
 def test_bench_writes_rows(capsys, tmp_path, shapes):

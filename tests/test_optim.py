@@ -49,7 +49,10 @@ def test_how_parameters_are_split_changes_nothing(op, dtype, isa):
 
 @each_step
 def test_no_parameters(op):
-    getattr(ops, op)(*[[] for _ in range(2 + STATES[op])], **OPTIONS[op])
+    """There is nothing to do, and that is no error."""
+    lists = [[] for _ in range(2 + STATES[op])]
+    assert getattr(ops, op)(*lists, **OPTIONS[op]) is None
+    assert lists == [[]] * len(lists)
 
 
 @each_step

@@ -276,6 +276,8 @@ def run(args, parser) -> int:
     if args.shapes:
         cases = cases_of_files(args.shapes, parser)
     if args.sizes:
+        if args.shapes:
+            parser.error("--sizes and --shapes: expected one of them")
         cases = {spec.name: list(cases_of_sizes(spec, args.sizes)) for spec in chosen if spec.sized}
     directions = ("forward", "backward") if args.backward else ("forward",)
     threads = args.threads or sorted({1, get_num_threads()})
