@@ -307,7 +307,11 @@ FNN_INLINE vec vquotient(vec a, vec b)
     const vec r0 = (vec)_mm512_rcp14_pd((__m512d)b), r = r0 + r0 * (1 - b * r0);
 #endif
     const vec q = a * r;
-    return q + r * (a - q * b);
+#if FNN_BITS == 32 /* in so many words, because a build without optimisation does not fuse what it may */
+    return (vec)_mm512_fmadd_ps((__m512)r, _mm512_fnmadd_ps((__m512)q, (__m512)b, (__m512)a), (__m512)q);
+#else
+    return (vec)_mm512_fmadd_pd((__m512d)r, _mm512_fnmadd_pd((__m512d)q, (__m512d)b, (__m512d)a), (__m512d)q);
+#endif
 #else
     return a / b;
 #endif
