@@ -354,7 +354,8 @@ def dtype_of(name: str, values: object) -> str:
     check_text(name, "a tensor's name")
     if name == METADATA:
         raise ValueError(f"save: a tensor is named {METADATA!r}, expected another name, as the format reserves it")
-    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
+    # np.ma is imported when it is first named, and subclasses are rare.
+    if not isinstance(values, np.ndarray) or (type(values) is not np.ndarray and isinstance(values, np.ma.MaskedArray)):
         raise TypeError(f"save: tensor {name!r} must be a NumPy array, got {type(values).__name__}")
     dtype = WRITTEN.get(f"{values.dtype.kind}{values.dtype.itemsize}")
     if dtype is None:
