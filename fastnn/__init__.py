@@ -1,12 +1,12 @@
 """Neural-network layers for CPUs: compiled kernels, and a NumPy reference that states what each one means."""
 
-from fastnn import functional, ops, reference
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fastnn import functional, ops
 from fastnn.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, tensor
-from fastnn.config import show_config
-from fastnn.differences import gradcheck
 from fastnn.kernels.runtime import release_memory
 from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
-from fastnn.serialize import load, load_metadata, save
 from fastnn.threads import get_num_threads, num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -34,3 +34,31 @@ __all__ = [
     "show_config",
     "tensor",
 ]
+
+LAZY = {
+    "gradcheck": "differences",
+    "load": "serialize",
+    "load_metadata": "serialize",
+    "reference": "reference",
+    "save": "serialize",
+    "show_config": "config",
+}
+"""Name -> the module it comes from, imported when the name is first used: what not every program needs. A name that is
+its module's is that module."""
+
+if TYPE_CHECKING:  # LAZY once more, for type checkers and editors
+    from fastnn import reference
+    from fastnn.config import show_config
+    from fastnn.differences import gradcheck
+    from fastnn.serialize import load, load_metadata, save
+else:  # which would take __getattr__ for having any name
+
+    def __getattr__(name):
+        if name not in LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = import_module(f"{__name__}.{LAZY[name]}")
+        value = globals()[name] = module if LAZY[name] == name else getattr(module, name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *LAZY})

@@ -13,7 +13,6 @@ from cpython.object cimport PyObject
 from numpy.lib.array_utils import byte_bounds
 
 from fastnn import ops, tensor_ops
-from fastnn.registry import specs
 
 cnp.import_array()
 
@@ -90,6 +89,8 @@ cdef class Op:
         self.name = forward.__name__.removesuffix("_forward")
         self.fresh = forward not in tensor_ops.PAIRS
         if self.fresh:
+            # Imported when it is needed: specs are mostly test cases, and no call on arrays reads them.
+            from fastnn.registry import specs
             spec = specs().get(self.name)
             if spec is None or getattr(ops, forward.__name__, None) is not forward:
                 raise TypeError(f"{self.name}: {forward!r} is not the forward function of a registered operator")

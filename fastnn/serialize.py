@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from json import JSONDecodeError, JSONDecoder, dumps
 from math import prod
 from mmap import ACCESS_READ
 from mmap import mmap as map_file
+from threading import Thread
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -57,6 +58,8 @@ MAX_AXES = 64
 """Axes of an array in NumPy 2."""
 CHUNK = 1 << 18
 """Elements of BF16 that are read at a time."""
+PIECE = 1 << 25
+"""Bytes that are written before the disk is told to begin with them."""
 
 SPACE = re.compile(r"[ \t\n\r]*")
 INTEGER = re.compile(r"(?:0|[1-9][0-9]{0,18})(?![0-9.eE])")
@@ -354,7 +357,8 @@ def dtype_of(name: str, values: object) -> str:
     check_text(name, "a tensor's name")
     if name == METADATA:
         raise ValueError(f"save: a tensor is named {METADATA!r}, expected another name, as the format reserves it")
-    if not isinstance(values, np.ndarray) or isinstance(values, np.ma.MaskedArray):
+    # np.ma is imported when it is first named, and subclasses are rare.
+    if not isinstance(values, np.ndarray) or (type(values) is not np.ndarray and isinstance(values, np.ma.MaskedArray)):
         raise TypeError(f"save: tensor {name!r} must be a NumPy array, got {type(values).__name__}")
     dtype = WRITTEN.get(f"{values.dtype.kind}{values.dtype.itemsize}")
     if dtype is None:
@@ -373,6 +377,47 @@ def sync_folder(folder: str) -> None:
             os.close(descriptor)
 
 
+def started(target: Callable[[], None]) -> Thread | None:
+    """A thread; None where there can be no more, as at the end of a process."""
+    thread = Thread(target=target)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
+
+
+def write_synced(file: BinaryIO, parts: Iterable[Any]) -> None:
+    """Write bytes and bring them to the disk.
+
+    The disk takes the first ones while the others are still being made and written. Otherwise it would wait for the
+    processor to have written all, and then the processor for the disk.
+    """
+    thread = None
+    failures = []
+
+    def sync() -> None:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            failures.append(error)
+
+    try:
+        unsynced = 0
+        for part in parts:
+            for at in range(0, len(part), PIECE):
+                unsynced += file.write(part[at : at + PIECE])
+                if unsynced >= PIECE and (thread is None or not thread.is_alive()):
+                    thread, unsynced = started(sync), 0
+    finally:
+        if thread is not None:
+            thread.join()
+    file.flush()
+    os.fsync(file.fileno())
+    if failures:  # of which the system tells once, to the thread
+        raise failures[0]
+
+
 def write_atomically(path: str, parts: Iterable[Any]) -> None:
     """Put a file with these bytes in the place of `path`, all of it or nothing."""
     # A link stays one: what it leads to is replaced.
@@ -383,10 +428,7 @@ def write_atomically(path: str, parts: Iterable[Any]) -> None:
     temporary = os.path.join(folder, f".fastnn-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
+            write_synced(file, parts)
         with suppress(FileNotFoundError):
             os.chmod(temporary, os.stat(path).st_mode & 0o777)
         os.replace(temporary, path)

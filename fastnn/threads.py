@@ -3,7 +3,6 @@
 import math
 import os
 from contextlib import contextmanager
-from pathlib import Path
 
 from fastnn.kernels import runtime
 
@@ -24,15 +23,20 @@ def num_threads(n):
         set_num_threads(before)
 
 
+def words(path):
+    """What a file of the system says."""
+    with open(path, encoding="utf-8") as file:
+        return file.read().split()
+
+
 def cgroup_cpus():
     """The CPU quota of this process's control group in CPUs, or infinity."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = words("/sys/fs/cgroup/cpu.max")
     except (OSError, ValueError):
         try:
-            root = Path("/sys/fs/cgroup/cpu")
-            quota = (root / "cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu.cfs_period_us").read_text()
+            [quota] = words("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+            [period] = words("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
         except OSError:
             return math.inf
     if quota in ("max", "-1"):

@@ -1,4 +1,4 @@
-"""The process: instruction-set choice, thread counts, fork, the GIL, memory, import."""
+"""The process: instruction-set choice, thread counts, fork, the GIL, memory."""
 
 import os
 import signal
@@ -300,41 +300,3 @@ def test_kept_memory_is_given_back(python):
     kept, after = map(int, python("-c", code).stdout.split())
     assert 60 <= kept <= 70
     assert after <= 6
-
-
-# ---- import ----
-
-FP_ENVIRONMENT = """
-import numpy as np
-tiny = np.array([np.finfo(np.float32).tiny], np.float32)
-import fastnn
-y, ctx = fastnn.ops.relu_forward(np.ones(100_000, np.float32))
-assert (tiny / 2)[0] != 0 and (tiny / 2 * 2)[0] == tiny[0]
-subnormal = tiny / 4
-assert fastnn.ops.relu_forward(subnormal)[0][0] == subnormal[0] != 0
-"""
-
-
-def test_import_keeps_the_floating_point_environment(python):
-    result = python("-c", FP_ENVIRONMENT)
-    assert result.returncode == 0, result.stderr
-
-
-def test_import_without_warnings(python):
-    result = python("-W", "error", "-c", "import fastnn, fastnn.registry; fastnn.registry.specs()")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == result.stderr == ""
-
-
-def test_import_is_light(python):
-    """Nothing but NumPy and the standard library, and well under the time that NumPy takes."""
-    code = (
-        "import sys, time, numpy; before = set(sys.modules); start = time.perf_counter(); import fastnn;"
-        "print(time.perf_counter() - start);"
-        "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
-    )
-    seconds, modules = zip(*(python("-c", code).stdout.splitlines() for _ in range(3)), strict=True)
-    assert min(map(float, seconds)) < 0.5
-    # Cython registers modules of its own for what extensions share.
-    foreign = {name for name in modules[0].split() if not name.startswith(("_cython_", "cython_runtime"))}
-    assert foreign <= {"fastnn", "numpy"}

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from pathlib import Path
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fastnn
+from fastnn import serialize
 from fastnn.serialize import DTYPES, MAX_HEADER, match
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a test of POSIX signals, limits and modes")
@@ -724,6 +726,75 @@ def test_a_failure_while_data_are_written_leaves_the_old_file(path, old):
     with pytest.raises(KeyboardInterrupt):
         fastnn.save(path, {"a": np.ones(MiB), "b": np.ones(3).view(Broken)})
     assert path.read_bytes() == old and files(path.parent) == [path.name]
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """The disk is told to begin after every 100 bytes, in another thread."""
+    monkeypatch.setattr(serialize, "PIECE", 100)
+
+
+def test_the_disk_begins_while_data_are_written(path, monkeypatch):
+    x = {"a": np.arange(1000.0), "b": np.arange(55, dtype=np.int8), "c": np.arange(2000.0).reshape(40, 50).T}
+    fastnn.save(path, x)
+    whole = path.read_bytes()
+    threads, fsync = [], os.fsync
+
+    def recorded(descriptor):
+        threads.append(threading.current_thread())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    monkeypatch.setattr(serialize, "PIECE", 100)
+    fastnn.save(path, x)
+    assert path.read_bytes() == whole
+    assert threads[0] is not threading.main_thread()
+    assert not threads[0].is_alive()
+    assert threads[-1] is threading.main_thread()
+
+
+def test_a_failure_of_the_disk_meanwhile_leaves_the_old_file(path, old, monkeypatch, in_pieces):
+    """The system does not tell of it a second time."""
+    failures, fsync = [OSError(errno.EIO, "broken")], os.fsync
+
+    def fail_once(descriptor):
+        if failures:
+            raise failures.pop()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(OSError, match="broken"):
+        fastnn.save(path, {"x": np.ones(1000)})
+    assert path.read_bytes() == old and files(path.parent) == [path.name]
+
+
+def test_a_failure_while_the_disk_writes_waits_for_it(path, old, monkeypatch, in_pieces):
+    class Broken(np.ndarray):
+        def astype(self, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    begun, done, fsync = [], [], os.fsync
+
+    def slow(descriptor):
+        begun.append(descriptor)
+        time.sleep(0.05)
+        fsync(descriptor)
+        done.append(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with pytest.raises(KeyboardInterrupt):
+        fastnn.save(path, {"a": np.ones(1000), "b": np.ones(3).view(Broken)})
+    assert begun and begun == done
+    assert path.read_bytes() == old and files(path.parent) == [path.name]
+
+
+def test_saving_where_no_thread_can_be_started(path, monkeypatch, in_pieces):
+    def start(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(serialize.Thread, "start", start)
+    fastnn.save(path, {"x": np.arange(1000)})
+    assert (fastnn.load(path)["x"] == np.arange(1000)).all()
 
 
 @posix

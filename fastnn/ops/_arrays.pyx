@@ -10,8 +10,6 @@ from fastnn.kernels.runtime cimport fresh
 
 cnp.import_array()
 
-cdef object MaskedArray = np.ma.MaskedArray
-
 
 cdef cnp.ndarray conform(object x, str op, str name, cnp.ndarray like):
     """x as a C-contiguous aligned ndarray of float32 or float64, copied only where its layout demands it."""
@@ -24,12 +22,13 @@ cdef cnp.ndarray conform(object x, str op, str name, cnp.ndarray like):
     if like is not None and kind != cnp.PyArray_TYPE(like):
         raise TypeError(f"{op}: {name} has dtype {(<object>x).dtype}, expected {(<object>like).dtype} "
                         "like the first argument")
-    if isinstance(x, MaskedArray):
-        raise TypeError(f"{op}: {name} is a masked array, and its mask would be lost; fill it first")
-    if not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):
-        x = np.require(x, requirements="CA")
-    # A subclass may redefine what an operator uses: np.matrix.sum keeps the axis.
-    return x if cnp.PyArray_CheckExact(x) else np.asarray(x)
+    if not cnp.PyArray_CheckExact(x):
+        # np.ma is named here only, because NumPy imports it when it is first named, for a seventh of its own time.
+        if isinstance(x, np.ma.MaskedArray):
+            raise TypeError(f"{op}: {name} is a masked array, and its mask would be lost; fill it first")
+        # A subclass may redefine what an operator uses: np.matrix.sum keeps the axis.
+        x = np.asarray(x)
+    return x if cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x) else np.require(x, requirements="CA")
 
 
 def array(object x, str op, str name, int ndim=-1, str layout="", cnp.ndarray like=None):
