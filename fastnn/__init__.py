@@ -19,13 +19,16 @@ __all__ = [
     "get_num_threads",
     "get_rng_state",
     "gradcheck",
+    "init",
     "is_grad_enabled",
     "load",
     "load_metadata",
     "manual_seed",
+    "nn",
     "no_grad",
     "num_threads",
     "ops",
+    "optim",
     "reference",
     "release_memory",
     "save",
@@ -37,8 +40,11 @@ __all__ = [
 
 LAZY = {
     "gradcheck": "differences",
+    "init": "init",
     "load": "serialize",
     "load_metadata": "serialize",
+    "nn": "nn",
+    "optim": "optim",
     "reference": "reference",
     "save": "serialize",
     "show_config": "config",
@@ -47,7 +53,7 @@ LAZY = {
 its module's is that module."""
 
 if TYPE_CHECKING:  # LAZY once more, for type checkers and editors
-    from fastnn import reference
+    from fastnn import init, nn, optim, reference
     from fastnn.config import show_config
     from fastnn.differences import gradcheck
     from fastnn.serialize import load, load_metadata, save

@@ -1,6 +1,7 @@
 """Layers with torch.nn's names, signatures, defaults and state_dict keys: `import fastnn.nn as nn`."""
 
-from fastnn import functional
+from fastnn import functional, init
+from fastnn.nn import utils
 from fastnn.nn.container import ModuleDict, ModuleList, Parallel, Residual, Sequential
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Layer, Module, Parameter
@@ -16,4 +17,6 @@ __all__ = [
     "Residual",
     "Sequential",
     "functional",
+    "init",
+    "utils",
 ]
