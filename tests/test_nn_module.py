@@ -309,6 +309,18 @@ def test_nested_arguments(x):
     assert isinstance(total, Tensor) and total.requires_grad
 
 
+def test_named_tuples(x):
+    """They stay what they are, on the way in and out."""
+
+    class Largest(nn.Module):
+        def forward(self, given):
+            return given.values.max(1)
+
+    y = Largest()(Tensor(x).max(1)._replace(values=x, indices=None))
+    assert np.array_equal(y.values, x.max(1)) and np.array_equal(y.indices, x.argmax(1))
+    assert isinstance(y.values, np.ndarray) and isinstance(y.indices, np.ndarray)
+
+
 def test_mixed_arguments(x):
     class Sum(nn.Module):
         def forward(self, a, b):

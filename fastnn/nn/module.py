@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._tape import Version
 from fastnn.autograd import Tensor, no_grad
-from fastnn.registry import map_arrays
+from fastnn.registry import map_arrays, rebuilt
 from fastnn.serialize import Mismatch, match
 
 __all__ = ["Layer", "Module", "Parameter"]
@@ -342,7 +342,7 @@ def untracked(value):
         return value.array
     if isinstance(value, dict):
         return {name: untracked(x) for name, x in value.items()}
-    return type(value)(map(untracked, value)) if type(value) in (list, tuple) else value
+    return rebuilt(value, map(untracked, value)) if isinstance(value, list | tuple) else value
 
 
 def indented(text):
