@@ -340,8 +340,10 @@ def test_lstm_signature(torch):
 
 def test_functional_is_a_module():
     import fastnn.nn.functional as functional
+    import fastnn.nn.init as init
 
-    assert functional is F is fastnn.functional
+    assert functional is F is fastnn.functional and init is fastnn.init is nn.init
+    assert nn.utils.clip_grad_norm_
 
 
 # ---- what does not fit the table ----
