@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
@@ -40,6 +40,18 @@ def fit(text: str, columns: int) -> str:
         return text
     tail = (columns - 1) // 2
     return f"{text[: columns - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def bar(done: int, total: int, columns: int = 24) -> str:
+    """So many columns, filled as far as the work is done."""
+    filled = min(columns * done // total, columns) if total else columns
+    return "█" * filled + "·" * (columns - filled)
+
+
+def redraw(stream: TextIO, line: str) -> None:
+    """Put a line in the place of the terminal's present one, cut to its width."""
+    columns = shutil.get_terminal_size((120, 24)).columns
+    print(f"\r\033[K{fit(line, columns - 1)}", end="", file=stream, flush=True)
 
 
 class Column(NamedTuple):
@@ -98,16 +110,14 @@ class Progress:
 
     def clear(self):
         if self.visible:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            redraw(sys.stderr, "")
 
     def step(self, what: str) -> None:
         """Show what is being worked on; everything before is done."""
         if self.visible:
             elapsed = perf_counter() - self.start
             left = f" {elapsed / self.done * (self.total - self.done):.0f} s left" if self.done else ""
-            filled = 24 * self.done // self.total
-            bar = f"{'█' * filled}{'·' * (24 - filled)} {self.done}/{self.total}{left}  {what}"
-            print(f"\r\033[K{fit(bar, width() - 1)}", end="", file=sys.stderr, flush=True)
+            redraw(sys.stderr, f"{bar(self.done, self.total)} {self.done}/{self.total}{left}  {what}")
         self.done += 1
 
     def print(self, line: str) -> None:
