@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import sys
+import threading
 from math import isnan, nan
 
 import numpy as np
@@ -455,6 +456,20 @@ def test_an_interrupt_from_elsewhere_keeps_the_history():
         model, (x, y), epochs=3, optimizer=adam(model), batch_size=8, metrics={"press": press}, progress=False
     )
     assert history.stopped == "interrupted" and len(history) == 1
+
+
+def test_a_thread_may_train():
+    x, y = problem(16)
+    found = []
+    model = network()
+
+    def work():
+        found.append(fit(model, (x, y), optimizer=adam(model), progress=False))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert len(found[0]) == 1
 
 
 # ---- gradient statistics ----
