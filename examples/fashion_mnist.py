@@ -4,8 +4,7 @@
 
 The images are the files of the Debian package dataset-fashion-mnist; --folder or FASTNN_FASHION_MNIST name another
 folder (Xiao et al. 2017, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms"). The
-figure
-shows the learning curve and the mistakes of which the network was surest.
+figure shows the learning curve and the mistakes of which the network was surest.
 
 --torch also times an epoch of the same network in PyTorch.
 """
