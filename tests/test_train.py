@@ -524,6 +524,17 @@ def test_gradients_are_measured_before_clipping_and_of_frozen_layers():
     assert layers["4"]["norm"][0] > 0 and layers["4"]["update_ratio"] == [0.0]
 
 
+def test_vanishing_gradients_show():
+    x, y = problem(64)
+    fastnn.manual_seed(0)
+    layers = [layer for i in range(8) for layer in (nn.Linear(6 if i == 0 else 16, 16), nn.Sigmoid())]
+    model = nn.Sequential(*layers, nn.Linear(16, 3))
+    history = fit(model, (x, y), optimizer=adam(model), gradient_statistics=1, progress=False)
+    norms = [series["norm"][0] for series in history.gradients["layers"].values()]
+    # Each sigmoid multiplies by its derivative, at most 1/4; weights from U(±1/√n) shrink by another √3 on average.
+    assert len(norms) == 9 and norms[0] < 4.0**-7 * norms[-1]
+
+
 # ---- history ----
 
 
