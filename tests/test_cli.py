@@ -12,10 +12,10 @@ import fastnn
 from fastnn import ops
 from fastnn.cli import main
 from fastnn.cli.contest import Row, copy_size, nearest_mix
-from fastnn.cli.terminal import Column, Table, fit, si
 from fastnn.kernels import runtime
 from fastnn.measure import MIXES, Effort, Entry, best_rate, fma_peak, interleave, memory_bandwidth
 from fastnn.registry import Work
+from fastnn.terminal import Column, Table, fit, si
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from fastnn import __version__
 from fastnn.cli.contest import SERIAL, SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
 from fastnn.cli.peers import PEERS, installed
 from fastnn.cli.select import DTYPES, add_filter, comma_list, numbers, selected
-from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, fit, si, width
 from fastnn.config import config, cpu_model
 from fastnn.kernels import runtime
 from fastnn.measure import COPY_BYTES, MIXES, THOROUGH, Effort
 from fastnn.registry import Case, parse_shape, specs
+from fastnn.terminal import Cell, Column, Progress, Table, colour, fit, si, width
 from fastnn.threads import get_num_threads
 from fastnn.verify import forced
 

@@ -6,9 +6,9 @@ from itertools import product
 from typing import NamedTuple
 
 from fastnn.cli.select import DTYPES, add_filter, comma_list, selected
-from fastnn.cli.terminal import Cell, Column, Progress, Table, colour, width
 from fastnn.kernels import runtime
 from fastnn.registry import OpSpec
+from fastnn.terminal import Cell, Column, Progress, Table, colour, width
 from fastnn.verify import PERFECT, Problem, Verdict, failure, forced, why_not
 
 THREADS = (1, 2, 3)

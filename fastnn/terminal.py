@@ -7,15 +7,20 @@ import shutil
 import sys
 from collections.abc import Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
+def columns() -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
 def width() -> int:
     """Columns to write in: the terminal's, else 120."""
-    return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+    return columns() if sys.stdout.isatty() else 120
 
 
 def colour(text: str, name: str | None) -> str:
@@ -34,12 +39,23 @@ def si(value: float, unit: str) -> str:
     return f"{scaled:.{digits}f} {prefix}{unit}"
 
 
-def fit(text: str, columns: int) -> str:
+def fit(text: str, room: int) -> str:
     """Text in so many columns, cut in the middle if it must be: a case begins with its shapes and ends with options."""
-    if len(text) <= columns:
+    if len(text) <= room:
         return text
-    tail = (columns - 1) // 2
-    return f"{text[: columns - 1 - tail]}…{text[len(text) - tail :]}"
+    tail = (room - 1) // 2
+    return f"{text[: room - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def bar(done: int, total: int, length: int = 24) -> str:
+    """So many columns, filled as far as the work is done."""
+    filled = min(length * done // total, length) if total else length
+    return "█" * filled + "·" * (length - filled)
+
+
+def redraw(stream: TextIO, line: str) -> None:
+    """Put a line in the place of the terminal's present one, cut to its width."""
+    print(f"\r\033[K{fit(line, columns() - 1)}", end="", file=stream, flush=True)
 
 
 class Column(NamedTuple):
@@ -98,16 +114,14 @@ class Progress:
 
     def clear(self):
         if self.visible:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            redraw(sys.stderr, "")
 
     def step(self, what: str) -> None:
         """Show what is being worked on; everything before is done."""
         if self.visible:
             elapsed = perf_counter() - self.start
             left = f" {elapsed / self.done * (self.total - self.done):.0f} s left" if self.done else ""
-            filled = 24 * self.done // self.total
-            bar = f"{'█' * filled}{'·' * (24 - filled)} {self.done}/{self.total}{left}  {what}"
-            print(f"\r\033[K{fit(bar, width() - 1)}", end="", file=sys.stderr, flush=True)
+            redraw(sys.stderr, f"{bar(self.done, self.total)} {self.done}/{self.total}{left}  {what}")
         self.done += 1
 
     def print(self, line: str) -> None:
