@@ -13,9 +13,14 @@ COLOURS = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
 PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 
 
+def columns() -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
 def width() -> int:
     """Columns to write in: the terminal's, else 120."""
-    return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+    return columns() if sys.stdout.isatty() else 120
 
 
 def colour(text: str, name: str | None) -> str:
@@ -34,24 +39,23 @@ def si(value: float, unit: str) -> str:
     return f"{scaled:.{digits}f} {prefix}{unit}"
 
 
-def fit(text: str, columns: int) -> str:
+def fit(text: str, room: int) -> str:
     """Text in so many columns, cut in the middle if it must be: a case begins with its shapes and ends with options."""
-    if len(text) <= columns:
+    if len(text) <= room:
         return text
-    tail = (columns - 1) // 2
-    return f"{text[: columns - 1 - tail]}…{text[len(text) - tail :]}"
+    tail = (room - 1) // 2
+    return f"{text[: room - 1 - tail]}…{text[len(text) - tail :]}"
 
 
-def bar(done: int, total: int, columns: int = 24) -> str:
+def bar(done: int, total: int, length: int = 24) -> str:
     """So many columns, filled as far as the work is done."""
-    filled = min(columns * done // total, columns) if total else columns
-    return "█" * filled + "·" * (columns - filled)
+    filled = min(length * done // total, length) if total else length
+    return "█" * filled + "·" * (length - filled)
 
 
 def redraw(stream: TextIO, line: str) -> None:
     """Put a line in the place of the terminal's present one, cut to its width."""
-    columns = shutil.get_terminal_size((120, 24)).columns
-    print(f"\r\033[K{fit(line, columns - 1)}", end="", file=stream, flush=True)
+    print(f"\r\033[K{fit(line, columns() - 1)}", end="", file=stream, flush=True)
 
 
 class Column(NamedTuple):

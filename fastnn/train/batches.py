@@ -8,45 +8,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.autograd import Tensor
+from fastnn.data import DataLoader, Dataset
 from fastnn.descriptors import is_int
 from fastnn.random import default_generator
 
-__all__ = ["ArrayBatches", "as_batches", "as_tensor", "batches_from", "pair"]
-
-
-class ArrayBatches:
-    """Batches (x, y) of arrays, or x of one, along their first axis; the last one may be smaller.
-
-    shuffle: the order is a pure function of seed and of the epoch that `set_epoch` says.
-    """
-
-    def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, shuffle: bool = False, seed: int = 0) -> None:
-        self.arrays, self.batch_size, self.shuffle, self.seed = arrays, batch_size, shuffle, seed
-        self.samples = len(arrays[0])
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.samples // self.batch_size)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.start(0)
-
-    def start(self, batch: int) -> Iterator[Any]:
-        """The batches of an epoch without the first ones."""
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.samples) if self.shuffle else None
-        for begin in range(batch * self.batch_size, self.samples, self.batch_size):
-            part = slice(begin, begin + self.batch_size)
-            index = part if order is None else order[part]
-            batches = tuple(array[index] for array in self.arrays)
-            yield batches if len(batches) > 1 else batches[0]
+__all__ = ["as_batches", "as_tensor", "batches_from", "length", "pair"]
 
 
 def as_batches(data: Any, op: str, what: str, batch_size: int, shuffle: bool = False, seed: int | None = None) -> Any:
-    """An iterable of batches: of arrays x or (x, y) made here, any other iterable as it is.
+    """An iterable of batches: a DataLoader of arrays x or (x, y) or of a Dataset, any other iterable as it is.
 
     seed: None is that of fastnn.manual_seed.
     """
@@ -54,21 +24,18 @@ def as_batches(data: Any, op: str, what: str, batch_size: int, shuffle: bool = F
         raise TypeError(f"{op}: batch_size must be an integer, got {batch_size!r}")
     if batch_size < 1:
         raise ValueError(f"{op}: batch_size is {batch_size}, expected at least 1")
+    if seed is None:
+        seed = default_generator.initial_seed()
+    if not is_int(seed):
+        raise TypeError(f"{op}: seed must be an integer, got {seed!r}")
     if isinstance(data, np.ndarray | Tensor):
         data = (data,)
-    if isinstance(data, tuple) and data and all(isinstance(x, np.ndarray | Tensor) for x in data):
-        arrays = tuple(x.array if isinstance(x, Tensor) else x for x in data)
-        if len(arrays) > 2:
-            raise ValueError(f"{op}: {what} has {len(arrays)} arrays, expected (x, y)")
-        if any(not x.ndim for x in arrays):
-            raise ValueError(f"{op}: {what} has an array without axes, expected samples along the first one")
-        if len({len(x) for x in arrays}) > 1:
-            raise ValueError(f"{op}: {what} has {len(arrays[0])} samples in x and {len(arrays[1])} in y")
-        if seed is None:
-            seed = default_generator.initial_seed()
-        if not is_int(seed):
-            raise TypeError(f"{op}: seed must be an integer, got {seed!r}")
-        return ArrayBatches(arrays, int(batch_size), shuffle, int(seed) % 2**64)
+    arrays = isinstance(data, tuple) and bool(data) and all(isinstance(x, np.ndarray | Tensor) for x in data)
+    if arrays or isinstance(data, Dataset):
+        try:
+            return DataLoader(data, int(batch_size), shuffle, seed)
+        except ValueError as error:
+            raise ValueError(f"{op}: {what}: {error}") from None
     if not isinstance(data, Iterable):
         raise TypeError(f"{op}: {what} must be arrays (x, y) or an iterable of batches, got {type(data).__name__}")
     if isinstance(data, Iterator):
@@ -79,16 +46,25 @@ def as_batches(data: Any, op: str, what: str, batch_size: int, shuffle: bool = F
     return data
 
 
-def batches_from(batches: Any, epoch: int, batch: int) -> Iterator[Any]:
-    """The batches of an epoch (from 0) behind the first ones, which are passed over."""
+def batches_from(batches: Any, epoch: int, batch: int = 0) -> Iterator[Any]:
+    """The batches of an epoch (from 0) behind the first ones, which are passed over: by `start` if there is one, as of
+    a DataLoader, so that they are not made."""
     if hasattr(batches, "set_epoch"):
         batches.set_epoch(epoch)
-    if isinstance(batches, ArrayBatches):
+    if hasattr(batches, "start"):
         return batches.start(batch)
     iterator = iter(batches)
     for _ in range(batch):
         next(iterator, None)
     return iterator
+
+
+def length(batches: Any) -> int | None:
+    """How many batches, if that is known."""
+    try:
+        return len(batches)
+    except TypeError:
+        return None
 
 
 def pair(batch: Any, op: str) -> tuple[Any, Any]:

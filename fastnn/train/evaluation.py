@@ -33,14 +33,6 @@ def check_model(model: Any, op: str) -> None:
         raise TypeError(f"{op}: model must be a Module, got {type(model).__name__}")
 
 
-def length(batches: Any) -> int | None:
-    """How many batches, if that is known."""
-    try:
-        return len(batches)
-    except TypeError:
-        return None
-
-
 def run_evaluation(
     model: Module,
     batches: Any,

@@ -43,7 +43,7 @@ class GradientStatistics:
             for path, parameters in self.layers.items():
                 learning = [(p, p.grad) for p in parameters if p.grad is not None]
                 elements = sum(p.size for p, _ in learning)
-                total = sum(float(np.abs(grad).sum(dtype=np.float64)) for _, grad in learning)
+                total = sum(float(np.abs(grad).sum()) for _, grad in learning)
                 self.found[path] = {
                     "norm": hypot(*(norm(grad) for _, grad in learning)),
                     "mean_abs": total / elements if elements else 0.0,

@@ -138,7 +138,8 @@ class History:
             whole = {len(series) for series in history.values.values()} <= {len(history)}
             layers = history.gradients["layers"].values()
             counts = {len(series) for layer in layers for series in layer.values()}
-            if not (whole and counts <= {len(history.gradients["step"])}):
+            known = stopped is None or isinstance(stopped, str)
+            if not (whole and known and counts <= {len(history.gradients["step"])}):
                 raise ValueError
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ValueError("History.from_dict: got something else than History.to_dict returns") from None

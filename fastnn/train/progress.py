@@ -86,12 +86,14 @@ class Bar(Lines):
         rate = (self.done - self.first) / elapsed
         speed = f"{rate:.0f} batch/s" if rate >= 10 else f"{1 / rate:.2f} s/batch"
         if self.total is None:
-            progress = f"{self.done} batches"
-        else:
-            seconds = round(max(self.total - self.done, 0) / rate)
-            left = f"{seconds // 60}:{seconds % 60:02d} left"
-            progress = f"{terminal.bar(self.done, self.total)} {self.done}/{self.total}  {left}"
-        terminal.redraw(self.stream, f"{self.label}  {progress}  {speed}  {text_of(values)}")
+            terminal.redraw(self.stream, f"{self.label}  {self.done} batches  {speed}  {text_of(values)}")
+            return
+        seconds = round(max(self.total - self.done, 0) / rate)
+        left = f"{seconds // 60}:{seconds % 60:02d} left"
+        rest = f" {self.done}/{self.total}  {left}  {speed}  {text_of(values)}"
+        # The bar gives way to what is to be read.
+        length = min(max(terminal.columns() - 3 - len(self.label) - len(rest), 6), 24)
+        terminal.redraw(self.stream, f"{self.label}  {terminal.bar(self.done, self.total, length)}{rest}")
 
     def epoch(self, record: Mapping[str, float], epochs: int) -> None:
         self.close()
