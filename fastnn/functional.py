@@ -276,7 +276,7 @@ def kl_div(input, target, *, reduction="mean", log_target=False):
 
 
 def linear(input, weight, bias=None):
-    """input weight^T + bias; input (N, D), weight (M, D), bias (M,) or None; returns (N, M)."""
+    """input weight^T + bias; input (*, D), weight (M, D), bias (M,) or None; returns (*, M)."""
     return call(ops.linear_forward, input, weight, bias)
 
 

@@ -1,6 +1,9 @@
 """Layers with torch.nn's names, signatures, defaults and state_dict keys: `import fastnn.nn as nn`."""
 
-from fastnn import functional
+import sys
+
+from fastnn import functional, init
+from fastnn.nn import utils
 from fastnn.nn.activation import (
     ELU,
     GELU,
@@ -22,6 +25,7 @@ from fastnn.nn.activation import (
 )
 from fastnn.nn.container import ModuleDict, ModuleList, Parallel, Residual, Sequential
 from fastnn.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
+from fastnn.nn.embedding import Embedding
 from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastnn.nn.loss import (
     BCEWithLogitsLoss,
@@ -35,7 +39,31 @@ from fastnn.nn.loss import (
     SmoothL1Loss,
 )
 from fastnn.nn.module import Layer, Module, Parameter
-from fastnn.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from fastnn.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+    Whiten,
+)
+from fastnn.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ZeroPad1d,
+    ZeroPad2d,
+)
 from fastnn.nn.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -53,10 +81,16 @@ from fastnn.nn.pool import (
     MinPool2d,
     SubSample2d,
 )
+from fastnn.nn.recurrent import LSTM, LSTMCell
+from fastnn.nn.upsample import Upsample, UpsampleZeros2d, UpsamplingBilinear2d, UpsamplingNearest2d
+
+# `import fastnn.nn.functional as F`, as of torch
+sys.modules.update({"fastnn.nn.functional": functional, "fastnn.nn.init": init})
 
 __all__ = [
     "ELU",
     "GELU",
+    "LSTM",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -68,25 +102,37 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "ConstantPad1d",
+    "ConstantPad2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
+    "Embedding",
     "Flatten",
+    "GroupNorm",
     "Hardmax",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "JSDivergence",
     "KLDivLoss",
     "L1Loss",
     "LPPool1d",
     "LPPool2d",
+    "LSTMCell",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
@@ -102,8 +148,13 @@ __all__ = [
     "PReLU",
     "Parallel",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
     "Residual",
     "Sequential",
     "SiLU",
@@ -115,5 +166,14 @@ __all__ = [
     "SubSample2d",
     "Tanh",
     "Unflatten",
+    "Upsample",
+    "UpsampleZeros2d",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "Whiten",
+    "ZeroPad1d",
+    "ZeroPad2d",
     "functional",
+    "init",
+    "utils",
 ]
