@@ -80,8 +80,8 @@ def winograd_declines(desc, dtype, size):
 def winograd_pays(desc, direction, m):
     """F(m x m, 3 x 3). Every filter is transformed once, whatever the image's size, and few channels do not pay for the
     tiles' transforms. F(4 x 4) has four times fewer tiles than F(2 x 2) but more than twice the transformed filters,
-    which a small image does not pay for. The more so for the filters' gradient, for whose one product both the image and
-    dy are transformed."""
+    which a small image does not pay for. The more so for the filters' gradient, for whose one product image and dy are
+    transformed."""
     channels, filters, pixels = desc.c // desc.groups, desc.k // desc.groups, desc.n * desc.oh * desc.ow
     narrow, size = min(channels, filters), min(desc.oh, desc.ow)
     if direction == "weight":
