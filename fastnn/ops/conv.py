@@ -80,15 +80,17 @@ def winograd_declines(desc, dtype, size):
 def winograd_pays(desc, direction, m):
     """F(m x m, 3 x 3). Every filter is transformed once, whatever the image's size, and few channels do not pay for the
     tiles' transforms. F(4 x 4) has four times fewer tiles than F(2 x 2) but more than twice the transformed filters,
-    which a small image does not pay for."""
+    which a small image does not pay for. The more so for the filters' gradient, for whose one product image and dy are
+    transformed."""
     channels, filters, pixels = desc.c // desc.groups, desc.k // desc.groups, desc.n * desc.oh * desc.ow
-    if min(channels, filters) < 24:
-        return False
+    narrow, size = min(channels, filters), min(desc.oh, desc.ow)
     if direction == "weight":
-        return pixels >= (2048 if m == 4 else 600)
+        return narrow >= 48 and (pixels >= 2048 and size >= 24 if m == 4 else pixels >= 600 and size >= 12)
+    if narrow < 24:
+        return False
     if m == 2:
         return pixels >= 128
-    return pixels >= (600 if direction == "forward" or channels >= 256 else 1024)
+    return narrow * size >= 800 and pixels >= (600 if direction == "forward" or channels >= 256 else 1024)
 
 
 def winograd5_pays(desc, direction):
