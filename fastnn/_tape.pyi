@@ -6,6 +6,7 @@ import numpy as np
 
 class Mode(local):
     recording: bool
+    observer: Any
 
 mode: Mode
 
@@ -27,6 +28,7 @@ class Variable:
     number: int
     versions: Version
 
+def observe(observer: Any) -> Any: ...
 def results_are(cls: type[Variable]) -> None: ...
 def arrays_in(value: object) -> Any: ...
 def place_of(node: Node) -> int: ...

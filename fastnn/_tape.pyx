@@ -35,8 +35,32 @@ class Mode(local):
     recording = True
     """Are operations recorded?"""
 
+    observer = None
+    """Who is told of operations; see observe."""
+
 
 mode = Mode()
+cdef Py_ssize_t observers = 0  # in all threads: while there is none, no operation has to ask
+
+
+def observe(observer):
+    """Tell an object, or nobody with None, of the operations of this thread from now on, on arrays and on Tensors:
+
+        observer.called(forward, args, options, results)    after each, with the arguments of `call`
+        observer.overwritten(target, source)                a Tensor took over the data of another one
+
+    Returns who was told before."""
+    global observers
+    before, mode.observer = mode.observer, observer
+    observers += (observer is not None) - (before is not None)
+    return before
+
+
+cdef tell(forward, tuple args, dict options, results):
+    """An operation of this thread is over."""
+    observer = mode.observer
+    if observer is not None:
+        observer.called(forward, args, options, results)
 
 
 cdef class Version:
@@ -212,9 +236,23 @@ cdef object fast_call(PyObject *self, PyObject **args, Py_ssize_t nargs, PyObjec
                 extended = plain + ("keep",)
                 with_keep[plain] = extended
             all_args[nargs + named] = <PyObject *>KEEP
-            return PyObject_Vectorcall(args[0], all_args + 1, (nargs - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, extended)[0]
-    options = {(<tuple>names)[i]: <object>args[nargs + i] for i in range(named)}
-    return apply(<object>args[0], tuple([<object>args[i] for i in range(1, nargs)]), options)
+            results = PyObject_Vectorcall(
+                args[0], all_args + 1, (nargs - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, extended
+            )[0]
+            if observers:
+                tell(<object>args[0], positional(args, nargs), by_name(args, nargs, names), results)
+            return results
+    return apply(<object>args[0], positional(args, nargs), by_name(args, nargs, names))
+
+
+cdef tuple positional(PyObject **args, Py_ssize_t nargs):
+    """The arguments of `call` behind the function, without those given by name."""
+    return tuple([<object>args[i] for i in range(1, nargs)])
+
+
+cdef dict by_name(PyObject **args, Py_ssize_t nargs, PyObject *names):
+    """The arguments of `call` that were given by name."""
+    return {} if names == NULL else {name: <object>args[nargs + i] for i, name in enumerate(<tuple>names)}
 
 
 cdef PyMethodDef call_method
@@ -301,7 +339,10 @@ cdef apply(forward, tuple args, dict options):
         node.op, node.ctx, node.edges, node.needs, node.outputs = op, ctx, recording.edges, needs, tracked
         node.saved, node.place = recording.saved, next(places)
     made = [wrap(y, node if i < tracked else None, i, versions) for i, y in enumerate(results)]
-    return made[0] if single else tuple(made)
+    outcome = made[0] if single else tuple(made)
+    if observers:
+        tell(forward, args, options, outcome)
+    return outcome
 
 
 cdef Variable wrap(y, Node node, Py_ssize_t number, Version versions):

@@ -321,6 +321,8 @@ class Tensor(Variable):
             raise ValueError(f"the result of shape {result.shape} does not fit a Tensor of shape {self.shape} in place")
         self.array[...] = result.array
         self.increment_version()
+        if mode.observer is not None:
+            mode.observer.overwritten(self, result)
         if result.tracked:
             self.node, self.number, self.tracked = result.node, result.number, True
 
