@@ -1,6 +1,6 @@
 """Neural-network layers for CPUs: compiled kernels, and a NumPy reference that states what each one means."""
 
-from fastnn import functional, ops, reference
+from fastnn import functional, init, ops, optim, reference
 from fastnn.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, tensor
 from fastnn.config import show_config
 from fastnn.differences import gradcheck
@@ -19,6 +19,7 @@ __all__ = [
     "get_num_threads",
     "get_rng_state",
     "gradcheck",
+    "init",
     "is_grad_enabled",
     "load",
     "load_metadata",
@@ -26,6 +27,7 @@ __all__ = [
     "no_grad",
     "num_threads",
     "ops",
+    "optim",
     "reference",
     "release_memory",
     "save",

@@ -471,9 +471,11 @@ class Tensor(Variable):
 
     def flatten(self, start_dim=0, end_dim=-1):
         """Axes start_dim to end_dim as one."""
-        shape = self.shape or (1,)
-        start, end = start_dim % len(shape), end_dim % len(shape)
-        return self.reshape(*shape[:start], int(np.prod(shape[start : end + 1])), *shape[end + 1 :])
+        return call(on.flatten_forward, self, start_dim, end_dim)
+
+    def unflatten(self, dim, sizes):
+        """The axis dim as several, of these lengths, one of which may be -1."""
+        return call(on.unflatten_forward, self, dim, sizes)
 
     def permute(self, *dims):
         """dims: all axes in their new order."""

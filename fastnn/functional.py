@@ -33,6 +33,7 @@ __all__ = [
     "embedding",
     "erf",
     "exp",
+    "flatten",
     "gelu",
     "group_norm",
     "hardmax",
@@ -79,6 +80,7 @@ __all__ = [
     "stack",
     "subsample2d",
     "tanh",
+    "unflatten",
     "upsample_zeros2d",
     "where",
     "whiten",
@@ -274,7 +276,7 @@ def kl_div(input, target, *, reduction="mean", log_target=False):
 
 
 def linear(input, weight, bias=None):
-    """input weight^T + bias; input (N, D), weight (M, D), bias (M,) or None; returns (N, M)."""
+    """input weight^T + bias; input (*, D), weight (M, D), bias (M,) or None; returns (*, M)."""
     return call(ops.linear_forward, input, weight, bias)
 
 
@@ -439,6 +441,16 @@ def pad(input, pad, mode="constant", value=None):
     """input with pad = (before, behind) the last axis, then the one before it, …; value is 0 if None. See
     ops.pad_forward."""
     return call(ops.pad_forward, input, pad, mode, 0.0 if value is None else value)
+
+
+def flatten(input, start_dim=0, end_dim=-1):
+    """input with the axes start_dim to end_dim as one: a view where possible."""
+    return call(tensor_ops.flatten_forward, input, start_dim, end_dim)
+
+
+def unflatten(input, dim, sizes):
+    """input with the axis dim as several, of the lengths sizes, one of which may be -1."""
+    return call(tensor_ops.unflatten_forward, input, dim, sizes)
 
 
 def cat(tensors, dim=0):

@@ -357,6 +357,35 @@ def reshape_backward(dy, ctx):
     return dy.reshape(ctx)
 
 
+def axis_of(op, name, dim, ndim):
+    """An axis, counted from the end if negative, as its place; ValueError if there is none."""
+    if not -ndim <= dim < ndim:
+        raise ValueError(f"{op}: {name} is {dim}, expected -{ndim} to {ndim - 1}")
+    return dim % ndim
+
+
+def flatten_forward(x, start_dim=0, end_dim=-1, *, keep=True):
+    """x with the axes start_dim to end_dim as one; an axis of its own if x has none."""
+    shape = x.shape or (1,)
+    start, end = (
+        axis_of("flatten", name, dim, len(shape)) for name, dim in (("start_dim", start_dim), ("end_dim", end_dim))
+    )
+    if start > end:
+        raise ValueError(f"flatten: start_dim is {start_dim}, expected at most end_dim, {end_dim}")
+    return x.reshape(*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]), x.shape
+
+
+def unflatten_forward(x, dim, sizes, *, keep=True):
+    """x with the axis dim as several, of these lengths, one of which may be -1."""
+    dim = axis_of("unflatten", "dim", dim, x.ndim)
+    rest = prod(n for n in sizes if n != -1)
+    if -1 in sizes and rest:
+        sizes = [x.shape[dim] // rest if n == -1 else n for n in sizes]
+    if prod(sizes) != x.shape[dim]:
+        raise ValueError(f"unflatten: sizes are {tuple(sizes)}, expected a product of {x.shape[dim]}, of axis {dim}")
+    return x.reshape(*x.shape[:dim], *sizes, *x.shape[dim + 1 :]), x.shape
+
+
 def permute_forward(x, axes, *, keep=True):
     """Axis i of the result is axis axes[i] of x."""
     return x.transpose(axes), tuple(i % x.ndim for i in axes)
@@ -484,6 +513,8 @@ pair(var_forward, var_backward, "x")
 pair(max_forward, max_backward, "x")
 pair(min_forward, min_backward, "x")
 pair(reshape_forward, reshape_backward, "x", view=True)
+pair(flatten_forward, reshape_backward, "x", view=True)
+pair(unflatten_forward, reshape_backward, "x", view=True)
 pair(permute_forward, permute_backward, "x", view=True)
 pair(broadcast_to_forward, broadcast_to_backward, "x", view=True)
 pair(getitem_forward, getitem_backward, "x", view=True)

@@ -520,6 +520,20 @@ def test_saved_value_changed(change):
         assert x.grad is None and w.grad is None
 
 
+@pytest.mark.parametrize("index", [np.s_[::-1], np.s_[:, 4::-2], np.s_[1:3, 1], np.s_[..., None]])
+@pytest.mark.parametrize("part", [np.s_[...], np.s_[-1:], np.s_[::-1]])
+def test_saved_value_changed_in_memory_of_any_layout(index, part):
+    memory = np.ones((4, 6))
+    x, y = Tensor(memory[index], requires_grad=True), Tensor(np.ones((4, 6))[index], requires_grad=True)
+    products = (x * x).sum(), (y * y).sum()
+    with no_grad():
+        x[part] *= 3
+    with pytest.raises(RuntimeError, match="backward: times needs a value that was changed in place"):
+        products[0].backward()
+    products[1].backward()
+    np.testing.assert_array_equal(y.grad, 2 * y.data)
+
+
 def test_changes_that_do_no_harm():
     x = leaf(3)
     want = np.exp(x.data)

@@ -42,6 +42,8 @@ OUR_OWN: dict[str, str] = {
     "cat": "torch.cat",
     "stack": "torch.stack",
     "split": "torch.split",
+    "flatten": "torch.flatten",
+    "unflatten": "torch.unflatten",
     "where": "torch.where",
     "maximum": "torch.maximum",
     "minimum": "torch.minimum",

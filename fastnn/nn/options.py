@@ -1,12 +1,13 @@
-"""What the constructors of layers check."""
+"""What the constructors of layers check, and how single samples are taken."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int
 
-__all__ = ["blank", "counts"]
+__all__ = ["batched", "blank", "buffer", "counts", "need_ndim"]
 
 
 def counts(layer, **numbers):
@@ -30,3 +31,33 @@ def blank(shape, device=None, dtype=None, fill=None):
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype}, expected float32 or float64")
     return np.empty(shape, dtype) if fill is None else np.full(shape, fill, dtype)
+
+
+def buffer(layer, name, array):
+    """An argument that becomes a buffer, an array or Tensor or None, as an ndarray or None."""
+    if isinstance(array, Tensor):
+        return array.array
+    if array is not None and not isinstance(array, np.ndarray):
+        raise TypeError(f"{type(layer).__name__}: {name} must be an array or None, got {type(array).__name__}")
+    return array
+
+
+def need_ndim(layer, input, *expected):
+    """Check the number of the input's dimensions."""
+    ndim = getattr(input, "ndim", None)
+    if ndim is None:
+        raise TypeError(f"{type(layer).__name__}: input must be a Tensor or an array, got {type(input).__name__}")
+    if ndim not in expected:
+        raise ValueError(
+            f"{type(layer).__name__}: input has {ndim} dimensions, shape {input.shape}, expected "
+            f"{' or '.join(map(str, expected))}"
+        )
+
+
+def batched(layer, function, ndim, input, *options):
+    """function(input, *options) of a batch, which has ndim dimensions, or of one sample, which has one fewer."""
+    need_ndim(layer, input, ndim - 1, ndim)
+    if input.ndim == ndim:
+        return function(input, *options)
+    y = function(input[None], *options)
+    return tuple(each[0] for each in y) if isinstance(y, tuple) else y[0]

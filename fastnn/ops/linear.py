@@ -1,5 +1,6 @@
 """The fully connected layer (K7) and the matrix product behind it."""
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -50,35 +51,45 @@ class LinearCtx(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     x: np.ndarray
+    """(N, D), all but the last axis as one."""
     w: np.ndarray
     bias: bool
+    x_shape: tuple[int, ...]
 
 
 def linear_forward(x, w, b=None, *, keep=True):
     """Fully connected layer y = x w^T + b.
 
-    x: (N, D). w: (M, D). b: (M,) or None. All of one dtype. Returns (y, ctx) with y (N, M).
+    x: (*, D), any number of axes before the last. w: (M, D). b: (M,) or None. All of one dtype. Returns (y, ctx) with y
+    (*, M).
     """
-    x = array(x, "linear", "x", 2, "(N, D)")
+    x = array(x, "linear", "x")
+    if not x.ndim:
+        raise ValueError("linear: x has 0 dimensions, expected (*, D)")
     w = array(w, "linear", "w", 2, "(M, D)", x)
-    n, d = x.shape
+    shape = x.shape
+    *batch, d = shape
     m = w.shape[0]
     if w.shape[1] != d:
-        raise ValueError(f"linear: w has {w.shape[1]} columns, expected {d}, the features of x (shape {x.shape})")
+        raise ValueError(f"linear: w has {w.shape[1]} columns, expected {d}, the features of x (shape {shape})")
     if d == 0 or m == 0:
         raise ValueError(f"linear: w has shape {w.shape}, expected at least one input and one output feature")
     if b is not None:
         b = array_of_shape(b, "linear", "b", (m,), x)
-    y = empty((n, m), x)
+    if x.ndim != 2:
+        x = x.reshape(prod(batch), d)
+    y = empty((len(x), m), x)
     kernels.linear_forward(x, w, b, y)
-    return y, LinearCtx(x, w, b is not None) if keep else None
+    if len(shape) != 2:
+        y.shape = (*batch, m)
+    return y, LinearCtx(x, w, b is not None, shape) if keep else None
 
 
 def linear_backward(dy, ctx, needs=(True, True, True)):
     """dx = dy w, dw = dy^T x, db = sum of dy over the batch (None without a bias)."""
-    x, w = ctx.x, ctx.w
-    dy = array_of_shape(dy, "linear", "dy", (x.shape[0], w.shape[0]), x)
-    dx = product(dy, w) if needs[0] else None
+    x, w, _, shape = ctx
+    dy = array_of_shape(dy, "linear", "dy", (*shape[:-1], len(w)), x).reshape(len(x), len(w))
+    dx = product(dy, w).reshape(shape) if needs[0] else None
     dw = product(dy.T, x) if needs[1] else None
     db = dy.sum(axis=0) if needs[2] and ctx.bias else None
     return dx, dw, db

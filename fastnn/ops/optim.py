@@ -34,6 +34,13 @@ def below_one(op, name, value):
     return value
 
 
+def decay_rates(op, betas):
+    """Check Adam's pair of decay rates, in [0, 1), and return it as a tuple of floats."""
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise TypeError(f"{op}: betas must be a pair of numbers, got {betas!r}")
+    return below_one(op, "betas[0]", betas[0]), below_one(op, "betas[1]", betas[1])
+
+
 def sgd_step(
     params, grads, momentum_buffers=None, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
     maximize=False, first=False,
@@ -86,9 +93,7 @@ def adam(op, decoupled, lists, step, lr, betas, eps, weight_decay, maximize):
         raise TypeError(f"{op}: step must be an integer, got {step!r}")
     if step < 1:
         raise ValueError(f"{op}: step is {step}, expected at least 1")
-    if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise TypeError(f"{op}: betas must be a pair of numbers, got {betas!r}")
-    beta1, beta2 = (below_one(op, f"betas[{i}]", beta) for i, beta in enumerate(betas))
+    beta1, beta2 = decay_rates(op, betas)
     lr, eps, weight_decay = numbers(op, lr=lr, eps=eps, weight_decay=weight_decay)
     names = ("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
     lists = lists_alike(op, names, lists, 4, 1)

@@ -36,14 +36,15 @@ def linear_forward(x, w, b=None, *, keep=True):
     """y = x w^T + b"""
     y = x @ w.T
     if b is not None:
-        y += b
+        y = y + b
     return y, LinearCtx(x, w, b is not None) if keep else None
 
 
 def linear_backward(dy, ctx, needs=(True, True, True)):
     """dx = dy w, dw = dy^T x, db = sum of dy over the batch"""
+    (m, d), x = ctx.w.shape, ctx.x
     return (
         dy @ ctx.w if needs[0] else None,
-        dy.T @ ctx.x if needs[1] else None,
-        dy.sum(axis=0) if needs[2] and ctx.bias else None,
+        dy.reshape(-1, m).T @ x.reshape(-1, d) if needs[1] else None,
+        dy.reshape(-1, m).sum(axis=0) if needs[2] and ctx.bias else None,
     )

@@ -1,5 +1,7 @@
 """Specs of the fully connected layer and the matrix product."""
 
+from math import prod
+
 from fastnn.registry import Case, OpSpec, Work
 
 
@@ -8,7 +10,8 @@ def matmul_case(m, k, n):
 
 
 def linear_case(n, d, m, bias=True):
-    return Case({"x": (n, d), "w": (m, d), "b": (m,) if bias else None})
+    batch = n if isinstance(n, tuple) else (n,)
+    return Case({"x": (*batch, d), "w": (m, d), "b": (m,) if bias else None})
 
 
 def product_work(m, k, n, itemsize):
@@ -22,8 +25,8 @@ def matmul_work(case, itemsize):
 
 
 def linear_work(case, itemsize):
-    (n, d), (m, _) = case.shapes["x"], case.shapes["w"]
-    return product_work(n, d, m, itemsize)
+    (*batch, d), (m, _) = case.shapes["x"], case.shapes["w"]
+    return product_work(prod(batch), d, m, itemsize)
 
 
 def twice(work):
@@ -57,6 +60,7 @@ SPECS = (
             linear_case(4, 7, 3),
             linear_case(1, 130, 17, bias=False),
             linear_case(13, 65, 9),
+            linear_case((2, 3, 5), 7, 4),
             linear_case(50, 1030, 35),
         ),
         bench=(
@@ -68,7 +72,7 @@ SPECS = (
         ),
         work=linear_work,
         backward_work=twice(linear_work),
-        depth=lambda case: max(*case.shapes["x"], *case.shapes["w"]),
+        depth=lambda case: max(prod(case.shapes["x"][:-1]), *case.shapes["w"]),
         multilinear=True,
         peers={"torch": lambda torch, x, w, b: torch.nn.functional.linear(x, w, b)},
     ),
