@@ -1,5 +1,7 @@
 """Neural-network layers for CPUs: compiled kernels, and a NumPy reference that states what each one means."""
 
+from typing import TYPE_CHECKING
+
 from fastnn import functional, init, ops, optim, reference
 from fastnn.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, tensor
 from fastnn.config import show_config
@@ -8,6 +10,9 @@ from fastnn.kernels.runtime import release_memory
 from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
 from fastnn.serialize import load, load_metadata, save
 from fastnn.threads import get_num_threads, num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from fastnn.inspection import summary
 
 __version__ = "0.1.0"
 
@@ -34,5 +39,16 @@ __all__ = [
     "set_num_threads",
     "set_rng_state",
     "show_config",
+    "summary",
     "tensor",
 ]
+
+
+def __getattr__(name):
+    """summary is imported when it is first used."""
+    if name != "summary":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastnn import inspection
+
+    globals().update(summary=inspection.summary)
+    return globals()[name]
