@@ -12,7 +12,7 @@ from fastnn.serialize import load, load_metadata, save
 from fastnn.threads import get_num_threads, num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from fastnn.inspection import summary
+    from fastnn.inspection import lint, summary
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ __all__ = [
     "gradcheck",
     "init",
     "is_grad_enabled",
+    "lint",
     "load",
     "load_metadata",
     "manual_seed",
@@ -45,10 +46,10 @@ __all__ = [
 
 
 def __getattr__(name):
-    """summary is imported when it is first used."""
-    if name != "summary":
+    """summary and lint are imported when they are first used."""
+    if name not in ("lint", "summary"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from fastnn import inspection
 
-    globals().update(summary=inspection.summary)
+    globals().update(lint=inspection.lint, summary=inspection.summary)
     return globals()[name]

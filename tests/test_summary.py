@@ -320,10 +320,10 @@ def test_errors(options, error, match):
 
 
 def test_import(python):
-    """fastnn.summary is there, and costs nothing until it is used."""
+    """fastnn.summary and fastnn.lint are there, and cost nothing until they are used."""
     code = (
-        "import sys, fastnn; assert 'fastnn.inspection' not in sys.modules; from fastnn import summary; "
-        "assert fastnn.summary is summary; assert 'summary' in {*fastnn.__all__} & {*vars(fastnn)}; fastnn.none"
+        "import sys, fastnn; assert 'fastnn.inspection' not in sys.modules; from fastnn import lint, summary; "
+        "assert fastnn.summary is summary; assert {'lint', 'summary'} <= {*fastnn.__all__, *vars(fastnn)}; fastnn.none"
     )
     done = python("-c", code)
     assert done.stderr.endswith("AttributeError: module 'fastnn' has no attribute 'none'\n")
