@@ -6,6 +6,7 @@ from fastnn import functional, init, ops, optim, reference
 from fastnn.autograd import Tensor, enable_grad, is_grad_enabled, no_grad, tensor
 from fastnn.config import show_config
 from fastnn.differences import gradcheck
+from fastnn.functional import cat, flatten, matmul, split, stack, where
 from fastnn.kernels.runtime import release_memory
 from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
 from fastnn.serialize import load, load_metadata, save
@@ -19,7 +20,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Generator",
     "Tensor",
+    "cat",
     "enable_grad",
+    "flatten",
     "functional",
     "get_num_threads",
     "get_rng_state",
@@ -30,6 +33,7 @@ __all__ = [
     "load",
     "load_metadata",
     "manual_seed",
+    "matmul",
     "no_grad",
     "num_threads",
     "ops",
@@ -40,8 +44,11 @@ __all__ = [
     "set_num_threads",
     "set_rng_state",
     "show_config",
+    "split",
+    "stack",
     "summary",
     "tensor",
+    "where",
 ]
 
 

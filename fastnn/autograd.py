@@ -16,6 +16,7 @@ What an operation needs for its backward pass is not copied. Every change of a T
 from __future__ import annotations
 
 from functools import wraps
+from typing import NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -109,6 +110,22 @@ def plain(x):
     return tuple(map(plain, x)) if isinstance(x, tuple) else x
 
 
+class Size(int):
+    """How many elements a Tensor has; called as in torch, its shape, or with dim the length of that axis."""
+
+    shape: tuple[int, ...]
+
+    def __call__(self, dim=None):
+        return self.shape if dim is None else self.shape[dim]
+
+
+class Extremes(NamedTuple):
+    """What Tensor.max and Tensor.min find along an axis."""
+
+    values: Tensor
+    indices: Tensor
+
+
 class Tensor(Variable):
     """An ndarray and, if it requires a gradient, how it was made.
 
@@ -186,12 +203,27 @@ class Tensor(Variable):
 
     @property
     def size(self):
-        """How many elements; as of an ndarray."""
+        """How many elements, as of an ndarray; size() is the shape and size(dim) the length of an axis, as in torch."""
+        size = Size(self.array.size)
+        size.shape = self.array.shape
+        return size
+
+    def numel(self):
+        """How many elements"""
         return self.array.size
+
+    def dim(self):
+        """How many axes"""
+        return self.array.ndim
 
     @property
     def dtype(self):
         return self.array.dtype
+
+    @property
+    def device(self):
+        """Always "cpu"."""
+        return "cpu"
 
     @property
     def _version(self):
@@ -249,6 +281,42 @@ class Tensor(Variable):
     def clone(self):
         """A copy, through which gradients pass."""
         return call(on.clone_forward, self)
+
+    def to(self, *args, **kwargs):
+        """This Tensor on the device "cpu", or in another dtype, through which gradients pass; itself if that is what it
+        is. What else torch's method takes is for other devices."""
+        target = self
+        for x in (*args, *(kwargs[name] for name in ("device", "dtype") if name in kwargs)):
+            if x is None or isinstance(x, bool) or str(x) == "cpu":
+                continue
+            try:
+                dtype = np.dtype(x)
+            except TypeError:
+                raise ValueError(f"to: got {x!r}, expected the device 'cpu' or a dtype") from None
+            if dtype != target.dtype:
+                floats = dtype.kind == "f" and target.dtype.kind == "f"
+                target = call(on.cast_forward, target, dtype) if floats else Tensor(target.array.astype(dtype))
+        return target
+
+    def cpu(self):
+        """This Tensor"""
+        return self
+
+    def float(self):
+        """In float32"""
+        return self.to(np.float32)
+
+    def double(self):
+        """In float64"""
+        return self.to(np.float64)
+
+    def long(self):
+        """In int64, without a gradient"""
+        return self.to(np.int64)
+
+    def contiguous(self):
+        """This Tensor, or a copy if its elements do not lie in memory in their order"""
+        return self if self.array.flags.c_contiguous else self.clone()
 
     # ---- gradients ----
 
@@ -419,21 +487,30 @@ class Tensor(Variable):
     def tanh(self):
         return call(ops.tanh_forward, self)
 
+    def softmax(self, dim):
+        return call(ops.softmax_forward, self, dim)
+
+    def log_softmax(self, dim):
+        return call(ops.log_softmax_forward, self, dim)
+
+    def square(self):
+        return self * self
+
     def clamp(self, min=None, max=None):
         """Limited to [min, max], numbers, None for no limit."""
         return call(on.clip_forward, self, min, max)
 
-    # ---- reductions; dim: an axis, a tuple of axes, or None for all ----
+    # ---- reductions; dim: an axis, a tuple or list of axes, or None for all ----
 
     def sum(self, dim=None, keepdim=False):
-        return call(on.sum_forward, self, dim, keepdim)
+        return call(on.sum_forward, self, axes(dim), keepdim)
 
     def mean(self, dim=None, keepdim=False):
-        return call(on.mean_forward, self, dim, keepdim)
+        return call(on.mean_forward, self, axes(dim), keepdim)
 
     def var(self, dim=None, correction=1, keepdim=False):
         """Σ (x - mean)^2 / (n - correction)"""
-        return call(on.var_forward, self, dim, correction, keepdim)
+        return call(on.var_forward, self, axes(dim), correction, keepdim)
 
     def std(self, dim=None, correction=1, keepdim=False):
         """The square root of var"""
@@ -441,23 +518,34 @@ class Tensor(Variable):
 
     def amax(self, dim=None, keepdim=False):
         """The largest element; equal ones share the gradient."""
-        return call(on.max_forward, self, dim, keepdim)
+        return call(on.max_forward, self, axes(dim), keepdim)
 
     def amin(self, dim=None, keepdim=False):
         """The smallest element; equal ones share the gradient."""
-        return call(on.min_forward, self, dim, keepdim)
+        return call(on.min_forward, self, axes(dim), keepdim)
 
-    def max(self):
-        """The largest of all elements; see amax for those along an axis."""
-        return self.amax()
+    def max(self, dim=None, keepdim=False):
+        """The largest of all elements, as amax; or along an axis (values, indices), of the first of equal ones."""
+        return self.amax(keepdim=keepdim) if dim is None else self.extremes(self.array.argmax(dim), dim, keepdim)
 
-    def min(self):
-        """The smallest of all elements; see amin for those along an axis."""
-        return self.amin()
+    def min(self, dim=None, keepdim=False):
+        """The smallest, likewise."""
+        return self.amin(keepdim=keepdim) if dim is None else self.extremes(self.array.argmin(dim), dim, keepdim)
 
-    def argmax(self, dim=None):
+    def extremes(self, indices, dim, keepdim):
+        """The elements at these indices along an axis, and the indices."""
+        places = list(np.indices(indices.shape, sparse=True))
+        places.insert(dim % self.ndim, indices)
+        results = self[tuple(places)], Tensor(indices)
+        return Extremes(*(x.unsqueeze(dim) for x in results) if keepdim else results)
+
+    def argmax(self, dim=None, keepdim=False):
         """The index of the first largest element, along an axis or in row-major order, as a Tensor of int64."""
-        return Tensor(np.asarray(self.array.argmax(dim)))
+        return Tensor(np.asarray(self.array.argmax(dim, keepdims=keepdim)))
+
+    def argmin(self, dim=None, keepdim=False):
+        """The index of the first smallest element, likewise."""
+        return Tensor(np.asarray(self.array.argmin(dim, keepdims=keepdim)))
 
     # ---- shapes and parts: views, as of ndarrays ----
 
@@ -468,6 +556,8 @@ class Tensor(Variable):
     def reshape(self, *shape):
         """shape: integers, one of which may be -1, or a tuple of them; a view where possible."""
         return call(on.reshape_forward, self, sizes(shape))
+
+    view = reshape
 
     def flatten(self, start_dim=0, end_dim=-1):
         """Axes start_dim to end_dim as one."""
@@ -486,6 +576,12 @@ class Tensor(Variable):
         axes = list(range(self.ndim))
         axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
         return self.permute(axes)
+
+    def t(self):
+        """A matrix transposed; fewer axes are left as they are."""
+        if self.ndim > 2:
+            raise ValueError(f"t: the Tensor has shape {self.shape}, expected at most 2 dimensions")
+        return self.T
 
     @property
     def T(self):
@@ -511,8 +607,19 @@ class Tensor(Variable):
         """A tuple of parts along dim: of one size, the last may be smaller, or of these sizes."""
         return call(on.split_forward, self, split_size_or_sections, dim)
 
+    def chunk(self, chunks, dim=0):
+        """A tuple of parts along dim, so many or, if it is shorter, fewer; the last may be smaller."""
+        if chunks < 1:
+            raise ValueError(f"chunk: chunks is {chunks}, expected at least 1")
+        return self.split(max(-(-self.shape[dim] // chunks), 1), dim)
+
 
 results_are(Tensor)
+
+
+def axes(dim):
+    """A list of axes as a tuple."""
+    return tuple(dim) if isinstance(dim, list) else dim
 
 
 def sizes(arguments):

@@ -231,6 +231,16 @@ def clone_backward(dy, ctx):
     return dy
 
 
+def cast_forward(x, dtype, *, keep=True):
+    """x in another floating-point dtype"""
+    return x.astype(dtype), x.dtype
+
+
+def cast_backward(dy, ctx):
+    """dx = dy in x's dtype"""
+    return dy.astype(ctx)
+
+
 def absolute_forward(x, *, keep=True):
     """|x|"""
     return np.abs(x), x
@@ -504,6 +514,7 @@ pair(where_forward, where_backward, "a", "b")
 pair(product_forward, product_backward, "a", "b")
 pair(negative_forward, negative_backward, "x")
 pair(clone_forward, clone_backward, "x")
+pair(cast_forward, cast_backward, "x")
 pair(absolute_forward, absolute_backward, "x")
 pair(sqrt_forward, sqrt_backward, "x")
 pair(clip_forward, clip_backward, "x")

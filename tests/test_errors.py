@@ -13,6 +13,7 @@ from fastnn.specs import dropout, elementwise, loss, optim, response_norm, row_n
 
 # Arguments that may have any number of axes.
 ANY_RANK = {
+    ("linear", "x"),
     *((spec.name, "x") for spec in (*elementwise.SPECS, *softmax.SPECS, *loss.SPECS)),
     *((spec.name, "x") for spec in dropout.SPECS if spec.name not in ("dropout1d", "dropout2d")),
     *((spec.name, next(iter(spec.cases[0].shapes))) for spec in optim.SPECS),
