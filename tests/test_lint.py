@@ -205,6 +205,7 @@ def test_fused_relu_before_softmax():
         (conv(padding=1, dilation=2), "(-2, -2)"),
         (conv(padding=0, stride=(2, 1)), "(+0, -2)"),
         (conv(padding="valid"), "(-2, -2)"),
+        (conv(padding=(0, 1, 1, 1)), "(-1, +0)"),
         (conv(padding=1), None),
         (conv(kernel=1, padding=0), None),
         (conv(kernel=4), None),

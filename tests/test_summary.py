@@ -86,6 +86,18 @@ def test_products():
     assert {name for name, spec in specs().items() if spec.products} == weighted | {"matmul"}
 
 
+class Prepared(nn.Module):
+    def __init__(self):
+        self.filters = ops.prepare_conv2d(np.ones((4, 3, 3, 3), np.float32))
+
+    def forward(self, x):
+        return F.conv2d(x, self.filters)
+
+
+def test_prepared():
+    assert fastnn.summary(Prepared(), (2, 3, 5, 6)).multiply_adds == 2 * 4 * 3 * 4 * 27
+
+
 class Products(nn.Module):
     def forward(self, a, b, v):
         return (a @ b) @ v

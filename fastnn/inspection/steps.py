@@ -38,8 +38,9 @@ OPERATORS = {
     "batch_norm": Kind.BATCH_NORM,
     **dict.fromkeys(("relu", "relu6"), Kind.RELU),
     **dict.fromkeys(("cross_entropy", "log_softmax", "softmax"), Kind.SOFTMAX),
-    **dict.fromkeys(("broadcast_to", "clone", "concat", "dropout", "dropout1d", "dropout2d", "flatten"), Kind.MOVE),
-    **dict.fromkeys(("getitem", "permute", "reshape", "split", "stack", "subsample2d", "take", "unflatten"), Kind.MOVE),
+    **dict.fromkeys(("broadcast_to", "cast", "clone", "concat", "flatten", "getitem", "permute", "reshape"), Kind.MOVE),
+    **dict.fromkeys(("split", "stack", "subsample2d", "take", "unflatten"), Kind.MOVE),
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d"), Kind.MOVE),
     **dict.fromkeys(("adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d"), Kind.MAP),
     **dict.fromkeys(("add", "divide", "mean", "minus", "negative", "plus", "sum", "times"), Kind.MAP),
     **dict.fromkeys(("upsample_bilinear2d", "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d"), Kind.MAP),
@@ -213,11 +214,14 @@ def network_of_modules(model: Module) -> Network:
 
 
 def change_of(module, kernel):
-    """Step.change of a convolution, from its options."""
+    """Step.change of a convolution, from its options; padding may be one before and one behind each axis."""
     axes = len(kernel)
     if module.padding == "same":
         return (0,) * axes
     padding = each_axis(0 if module.padding == "valid" else module.padding, axes)
+    added = (
+        [2 * p for p in padding] if len(padding) == axes else [sum(padding[i : i + 2]) for i in range(0, 2 * axes, 2)]
+    )
     strides, dilations = each_axis(module.stride, axes), each_axis(module.dilation, axes)
-    options = zip(kernel, strides, dilations, padding, strict=True)
-    return tuple(2 * p - d * (k - 1) if stride == 1 else 0 for k, stride, d, p in options)
+    options = zip(kernel, strides, dilations, added, strict=True)
+    return tuple(n - d * (k - 1) if stride == 1 else 0 for k, stride, d, n in options)

@@ -20,6 +20,7 @@ from fastnn import tensor_ops
 from fastnn._tape import observe
 from fastnn.autograd import Tensor, no_grad
 from fastnn.nn.module import Module
+from fastnn.ops.conv import PreparedConv2d
 from fastnn.random import get_rng_state, set_rng_state
 from fastnn.registry import Case, map_arrays, specs
 
@@ -144,7 +145,7 @@ class Trace:
         """What stands for an argument in Operation.arguments."""
         if isinstance(x, list | tuple) and any(isinstance(each, Tensor | np.ndarray) for each in x):
             return [self.operand(each) for each in x]
-        array = x.array if isinstance(x, Tensor) else x
+        array = x.array if isinstance(x, Tensor) else x.w if isinstance(x, PreparedConv2d) else x
         if not isinstance(array, np.ndarray):
             return x
         parameter = self.parameters.get(id(array))
