@@ -47,12 +47,18 @@ def parse_shape(value):
     return [tuple(s) for s in value] if value and isinstance(value[0], list) else tuple(value)
 
 
+def rebuilt(sequence, elements):
+    """A list, tuple or named tuple like sequence, of other elements."""
+    cls = type(sequence)
+    return cls(*elements) if hasattr(cls, "_fields") else cls(elements)
+
+
 def map_arrays(f, value):
     """f of an array, and of each in a list, tuple or dictionary; other things as they are."""
     if isinstance(value, dict):
         return {name: map_arrays(f, v) for name, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map_arrays(f, v) for v in value)
+        return rebuilt(value, [map_arrays(f, v) for v in value])
     return f(value) if isinstance(value, np.ndarray) else value
 
 

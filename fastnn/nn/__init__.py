@@ -2,7 +2,8 @@
 
 import sys
 
-from fastnn import functional
+from fastnn import functional, init
+from fastnn.nn import utils
 from fastnn.nn.activation import (
     ELU,
     GELU,
@@ -83,7 +84,8 @@ from fastnn.nn.pool import (
 from fastnn.nn.recurrent import LSTM, LSTMCell
 from fastnn.nn.upsample import Upsample, UpsampleZeros2d, UpsamplingBilinear2d, UpsamplingNearest2d
 
-sys.modules["fastnn.nn.functional"] = functional  # `import fastnn.nn.functional as F`, as of torch
+# `import fastnn.nn.functional as F`, as of torch
+sys.modules.update({"fastnn.nn.functional": functional, "fastnn.nn.init": init})
 
 __all__ = [
     "ELU",
@@ -172,4 +174,6 @@ __all__ = [
     "ZeroPad1d",
     "ZeroPad2d",
     "functional",
+    "init",
+    "utils",
 ]

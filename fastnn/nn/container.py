@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import count, islice, pairwise
 from operator import index
 
 from fastnn import functional as F
-from fastnn.nn.module import Module
+from fastnn.nn.module import Module, indented
 
 __all__ = ["ModuleDict", "ModuleList", "Parallel", "Residual", "Sequential"]
 
@@ -17,13 +18,19 @@ class Numbered(Module):
         """The Modules, in order."""
         return [x for x in vars(self).values() if isinstance(x, Module)]
 
+    def own_names(self):
+        """Their names, in order."""
+        return [name for name, x in vars(self).items() if isinstance(x, Module)]
+
     def renumber(self, names, modules):
         """Have these Modules, under these names."""
-        for name in [name for name, x in vars(self).items() if isinstance(x, Module)]:
-            delattr(self, name)
-        for name, module in zip(names, modules, strict=True):
+        modules = list(modules)
+        for module in modules:
             if not isinstance(module, Module):
                 raise TypeError(f"{type(self).__name__}: expected Modules, got {type(module).__name__}")
+        for name in self.own_names():
+            delattr(self, name)
+        for name, module in zip(names, modules, strict=True):
             setattr(self, name, module)
 
     def become(self, modules):
@@ -40,10 +47,9 @@ class Numbered(Module):
         return type(self)(*self.own_list()[i]) if isinstance(i, slice) else self.own_list()[index(i)]
 
     def __setitem__(self, i, module):
-        names = [name for name, x in vars(self).items() if isinstance(x, Module)]
         modules = self.own_list()
         modules[index(i)] = module
-        self.renumber(names, modules)
+        self.renumber(self.own_names(), modules)
 
     def __delitem__(self, i):
         modules = self.own_list()
@@ -52,12 +58,13 @@ class Numbered(Module):
 
     def append(self, module):
         """Add a Module at the end; returns self."""
-        self.become([*self.own_list(), module])
-        return self
+        return self.extend([module])
 
     def extend(self, modules):
-        """Add Modules at the end; returns self."""
-        self.become([*self.own_list(), *modules])
+        """Add Modules at the end, with the next numbers that are not taken as names; returns self."""
+        names, modules = self.own_names(), list(modules)
+        free = (name for name in map(str, count(len(names))) if name not in names)
+        self.renumber([*names, *islice(free, len(modules))], [*self.own_list(), *modules])
         return self
 
     def insert(self, i, module):
@@ -77,6 +84,12 @@ class Sequential(Numbered):
         else:
             self.become(args)
 
+    def __getitem__(self, i):
+        """A Module, or a Sequential of some, which keep their names."""
+        if not isinstance(i, slice):
+            return super().__getitem__(i)
+        return type(self)(dict(zip(self.own_names()[i], self.own_list()[i], strict=True)))
+
     def forward(self, input):
         for module in self.own_list():
             input = module(input)
@@ -94,6 +107,17 @@ class ModuleList(Numbered):
 
     def __iadd__(self, modules):
         return self.extend(modules)
+
+    def child_lines(self):
+        """Modules in a row that look the same are shown once: "(0-2): 3 x …"."""
+        texts = list(map(repr, self.own_list()))
+        starts = [i for i, text in enumerate(texts) if i == 0 or text != texts[i - 1]]
+        lines = []
+        for start, end in pairwise([*starts, len(texts)]):
+            n = end - start
+            head = f"({start}-{end - 1}): {n} x " if n > 1 else f"({start}): "
+            lines.append(indented(head + texts[start]))
+        return lines
 
 
 class ModuleDict(Module):
@@ -115,6 +139,8 @@ class ModuleDict(Module):
         setattr(self, name, module)
 
     def __delitem__(self, name):
+        if name not in self:
+            raise KeyError(name)
         delattr(self, name)
 
     def __contains__(self, name):
@@ -137,6 +163,17 @@ class ModuleDict(Module):
     def items(self):
         """(name, Module), in order."""
         return [(name, vars(self)[name]) for name in self.keys()]
+
+    def pop(self, name):
+        """Remove a Module and return it."""
+        module = self[name]
+        del self[name]
+        return module
+
+    def clear(self):
+        """Remove all."""
+        for name in self.keys():
+            del self[name]
 
     def update(self, modules):
         """Add Modules by name, from a dictionary or pairs."""

@@ -7,7 +7,7 @@ from fastnn import init
 from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import blank, buffer, counts
+from fastnn.nn.options import blank, counts
 
 __all__ = ["Embedding"]
 
@@ -53,12 +53,11 @@ class Embedding(Layer):
             self.weight = Parameter(blank((num_embeddings, embedding_dim), device, dtype), not _freeze)
             self.reset_parameters()
         else:
-            array = buffer(self, "_weight", _weight)
-            if array.shape != (num_embeddings, embedding_dim):
+            self.weight = Parameter(_weight, not _freeze)
+            if self.weight.shape != (num_embeddings, embedding_dim):
                 raise ValueError(
-                    f"Embedding: _weight has shape {array.shape}, expected {(num_embeddings, embedding_dim)}"
+                    f"Embedding: _weight has shape {self.weight.shape}, expected {(num_embeddings, embedding_dim)}"
                 )
-            self.weight = Parameter(array, not _freeze)
 
     @classmethod
     def from_pretrained(

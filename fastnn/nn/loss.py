@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastnn import functional as F
 from fastnn.nn.module import Layer
-from fastnn.nn.options import buffer
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -58,7 +57,7 @@ class CrossEntropyLoss(Loss):
         label_smoothing=0.0,
     ):
         super().__init__(size_average, reduce, reduction)
-        self.register_buffer("weight", buffer(self, "weight", weight))
+        self.register_buffer("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
 
@@ -70,7 +69,7 @@ class NLLLoss(Loss):
 
     def __init__(self, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
         super().__init__(size_average, reduce, reduction)
-        self.register_buffer("weight", buffer(self, "weight", weight))
+        self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
 
 
@@ -83,8 +82,8 @@ class BCEWithLogitsLoss(Loss):
 
     def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
         super().__init__(size_average, reduce, reduction)
-        self.register_buffer("weight", buffer(self, "weight", weight))
-        self.register_buffer("pos_weight", buffer(self, "pos_weight", pos_weight))
+        self.register_buffer("weight", weight)
+        self.register_buffer("pos_weight", pos_weight)
 
 
 class MSELoss(Loss):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn._tape import Version
 from fastnn.autograd import Tensor, no_grad
-from fastnn.registry import map_arrays
+from fastnn.registry import map_arrays, rebuilt
 from fastnn.serialize import Mismatch, match
 
 __all__ = ["Layer", "Module", "Parameter"]
@@ -51,12 +51,8 @@ class Module:
     forward: Callable[..., Any]
 
     def __call__(self, *args, **kwargs):
-        arrays = False
-        for x in (*args, *kwargs.values()):
-            if isinstance(x, Tensor):
-                return self.forward(*args, **kwargs)
-            arrays = arrays or isinstance(x, np.ndarray | list | tuple | dict)
-        if not arrays:
+        kind = kind_of((*args, *kwargs.values()))
+        if kind is not np.ndarray:
             return self.forward(*args, **kwargs)
         with no_grad():
             return untracked(self.forward(*map_arrays(Tensor, args), **map_arrays(Tensor, kwargs)))
@@ -67,13 +63,16 @@ class Module:
                 f"{type(self).__name__}: {name} is a Parameter, expected another one or None, got "
                 f"{type(value).__name__}; its values are {name}.data"
             )
+        if name in vars(self).get("_buffers", ()):
+            value = buffer(self, name, value)
         super().__setattr__(name, value)
 
     # ---- what it consists of ----
 
     def register_buffer(self, name, array, persistent=True):
-        """An attribute that belongs to the state but is not learned, an ndarray or None; not persistent: it is left
-        out of state_dict."""
+        """An attribute that belongs to the state but is not learned, an ndarray (that of a Tensor) or None; not
+        persistent: it is left out of state_dict."""
+        array = buffer(self, name, array)
         vars(self).setdefault("_buffers", {})[name] = persistent
         setattr(self, name, array)
 
@@ -213,12 +212,24 @@ class Module:
                     setattr(module, name, buffer.astype(dtype))
         return self
 
-    def to(self, dtype):
-        """float32 or float64 for all parameters and buffers that are not integers; returns the Module."""
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.float64):
-            raise TypeError(f"to: dtype is {dtype}, expected float32 or float64")
-        return self.convert(dtype)
+    def to(self, *args, device=None, dtype=None):
+        """float32 or float64 for all parameters and buffers that are not integers; returns the Module. A device may be
+        named, "cpu"."""
+        wanted = None
+        for x in (*args, device, dtype):
+            if x is None or isinstance(x, bool) or str(x) == "cpu":
+                continue
+            try:
+                wanted = np.dtype(x)
+            except TypeError:
+                raise ValueError(f"to: got {x!r}, expected the device 'cpu', float32 or float64") from None
+            if wanted not in (np.float32, np.float64):
+                raise TypeError(f"to: dtype is {wanted}, expected float32 or float64")
+        return self if wanted is None else self.convert(wanted)
+
+    def cpu(self):
+        """The Module itself"""
+        return self
 
     def float(self):
         """All parameters and buffers that are not integers in float32; returns the Module."""
@@ -232,6 +243,8 @@ class Module:
 
     def train(self, mode=True):
         """Training mode for this Module and all in it; mode False is `eval`. Returns the Module."""
+        if not isinstance(mode, bool):
+            raise TypeError(f"train: mode must be True or False, got {mode!r}")
         for module in self.modules():
             module.training = mode
         return self
@@ -246,10 +259,13 @@ class Module:
             parameter.requires_grad = requires_grad
         return self
 
-    def zero_grad(self):
-        """Forget the gradients of all parameters: they become None."""
+    def zero_grad(self, set_to_none=True):
+        """Forget the gradients of all parameters: they become None, or, if they are there, zeros."""
         for parameter in self.parameters():
-            parameter.grad = None
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                parameter.grad.fill(0)
 
     def apply(self, fn):
         """Call fn with all Modules in this one, children first, and with itself; returns the Module."""
@@ -264,9 +280,13 @@ class Module:
         """What stands between the parentheses before the children."""
         return ""
 
+    def child_lines(self) -> list[str]:
+        """What repr says of the children."""
+        return [f"({name}): {indented(repr(x))}" for name, x in vars(self).items() if isinstance(x, Module)]
+
     def __repr__(self):
         extra = self.extra_repr()
-        children = [f"({name}): {indented(repr(x))}" for name, x in vars(self).items() if isinstance(x, Module)]
+        children = self.child_lines()
         if not children:
             return f"{type(self).__name__}({extra})"
         lines = "".join(f"\n  {line}" for line in ([extra] if extra else []) + children)
@@ -289,13 +309,40 @@ def operands(input, *parameters):
     return [p if p is None else p.array for p in parameters]
 
 
+def buffer(module, name, value):
+    """What is to be a buffer: an ndarray, that of a Tensor, or None."""
+    if isinstance(value, Tensor):
+        return value.array
+    if value is not None and not isinstance(value, np.ndarray):
+        came = type(value).__name__
+        raise TypeError(f"{type(module).__name__}: {name} is a buffer, expected an ndarray or None, got {came}")
+    return value
+
+
+def kind_of(values):
+    """Tensor if there is one among values or in lists, tuples and dictionaries of them, else ndarray likewise, else
+    None."""
+    kind = None
+    for x in values:
+        if isinstance(x, dict):
+            found = kind_of(x.values())
+        elif isinstance(x, list | tuple):
+            found = kind_of(x)
+        else:
+            found = Tensor if isinstance(x, Tensor) else np.ndarray if isinstance(x, np.ndarray) else None
+        if found is Tensor:
+            return Tensor
+        kind = kind or found
+    return kind
+
+
 def untracked(value):
     """The arrays of Tensors, also of those in lists, tuples and dictionaries."""
     if isinstance(value, Tensor):
         return value.array
     if isinstance(value, dict):
         return {name: untracked(x) for name, x in value.items()}
-    return type(value)(map(untracked, value)) if type(value) in (list, tuple) else value
+    return rebuilt(value, map(untracked, value)) if isinstance(value, list | tuple) else value
 
 
 def indented(text):

@@ -121,17 +121,32 @@ class BatchNorm(ChannelNorm):
 
 
 class BatchNorm1d(BatchNorm):
-    __doc__ = f"{BatchNorm.__doc__.rstrip()}\n\n    Input: (N, num_features) or (N, num_features, L).\n    "
+    """BatchNorm of input (N, num_features) or (N, num_features, L).
+
+    (x - mean) / √(var + eps) · weight + bias in each channel, with mean and variance of the batch in training, and
+    running ones in eval mode.
+    """
+
     ndims = (2, 3)
 
 
 class BatchNorm2d(BatchNorm):
-    __doc__ = f"{BatchNorm.__doc__.rstrip()}\n\n    Input: (N, num_features, H, W).\n    "
+    """BatchNorm of input (N, num_features, H, W).
+
+    (x - mean) / √(var + eps) · weight + bias in each channel, with mean and variance of the batch in training, and
+    running ones in eval mode.
+    """
+
     ndims = (4,)
 
 
 class BatchNorm3d(BatchNorm):
-    __doc__ = f"{BatchNorm.__doc__.rstrip()}\n\n    Input: (N, num_features, D, H, W).\n    "
+    """BatchNorm of input (N, num_features, D, H, W).
+
+    (x - mean) / √(var + eps) · weight + bias in each channel, with mean and variance of the batch in training, and
+    running ones in eval mode.
+    """
+
     ndims = (5,)
 
 
@@ -169,19 +184,32 @@ class InstanceNorm(ChannelNorm):
 
 
 class InstanceNorm1d(InstanceNorm):
-    __doc__ = f"{InstanceNorm.__doc__.rstrip()}\n\n    Input: (N, num_features, L) or (num_features, L).\n    "
+    """InstanceNorm of input (N, num_features, L) or (num_features, L).
+
+    (x - mean) / √(var + eps) · weight + bias in each channel of each sample, with the sample's mean and variance, or,
+    in eval mode with track_running_stats, running ones.
+    """
+
     ndim = 3
 
 
 class InstanceNorm2d(InstanceNorm):
-    __doc__ = f"{InstanceNorm.__doc__.rstrip()}\n\n    Input: (N, num_features, H, W) or (num_features, H, W).\n    "
+    """InstanceNorm of input (N, num_features, H, W) or (num_features, H, W).
+
+    (x - mean) / √(var + eps) · weight + bias in each channel of each sample, with the sample's mean and variance, or,
+    in eval mode with track_running_stats, running ones.
+    """
+
     ndim = 4
 
 
 class InstanceNorm3d(InstanceNorm):
-    __doc__ = (
-        f"{InstanceNorm.__doc__.rstrip()}\n\n    Input: (N, num_features, D, H, W) or (num_features, D, H, W).\n    "
-    )
+    """InstanceNorm of input (N, num_features, D, H, W) or (num_features, D, H, W).
+
+    (x - mean) / √(var + eps) · weight + bias in each channel of each sample, with the sample's mean and variance, or,
+    in eval mode with track_running_stats, running ones.
+    """
+
     ndim = 5
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int
 
-__all__ = ["batched", "blank", "buffer", "counts", "need_ndim"]
+__all__ = ["batched", "blank", "counts", "need_ndim"]
 
 
 def counts(layer, **numbers):
@@ -33,15 +32,6 @@ def blank(shape, device=None, dtype=None, fill=None):
     return np.empty(shape, dtype) if fill is None else np.full(shape, fill, dtype)
 
 
-def buffer(layer, name, array):
-    """An argument that becomes a buffer, an array or Tensor or None, as an ndarray or None."""
-    if isinstance(array, Tensor):
-        return array.array
-    if array is not None and not isinstance(array, np.ndarray):
-        raise TypeError(f"{type(layer).__name__}: {name} must be an array or None, got {type(array).__name__}")
-    return array
-
-
 def need_ndim(layer, input, *expected):
     """Check the number of the input's dimensions."""
     ndim = getattr(input, "ndim", None)
@@ -56,8 +46,8 @@ def need_ndim(layer, input, *expected):
 
 def batched(layer, function, ndim, input, *options):
     """function(input, *options) of a batch, which has ndim dimensions, or of one sample, which has one fewer."""
-    need_ndim(layer, input, ndim - 1, ndim)
-    if input.ndim == ndim:
+    if getattr(input, "ndim", None) == ndim:
         return function(input, *options)
+    need_ndim(layer, input, ndim - 1, ndim)
     y = function(input[None], *options)
     return tuple(each[0] for each in y) if isinstance(y, tuple) else y[0]
