@@ -16,6 +16,7 @@ __all__ = [
     "Generator",
     "Tensor",
     "cat",
+    "data",
     "enable_grad",
     "flatten",
     "functional",
@@ -24,6 +25,7 @@ __all__ = [
     "gradcheck",
     "init",
     "is_grad_enabled",
+    "lint",
     "load",
     "load_metadata",
     "manual_seed",
@@ -41,13 +43,17 @@ __all__ = [
     "show_config",
     "split",
     "stack",
+    "summary",
     "tensor",
+    "train",
     "where",
 ]
 
 LAZY = {
+    "data": "data",
     "gradcheck": "differences",
     "init": "init",
+    "lint": "inspection",
     "load": "serialize",
     "load_metadata": "serialize",
     "nn": "nn",
@@ -55,14 +61,17 @@ LAZY = {
     "reference": "reference",
     "save": "serialize",
     "show_config": "config",
+    "summary": "inspection",
+    "train": "train",
 }
 """Name -> the module it comes from, imported when the name is first used: what not every program needs. A name that is
 its module's is that module."""
 
 if TYPE_CHECKING:  # LAZY once more, for type checkers and editors
-    from fastnn import init, nn, optim, reference
+    from fastnn import data, init, nn, optim, reference, train
     from fastnn.config import show_config
     from fastnn.differences import gradcheck
+    from fastnn.inspection import lint, summary
     from fastnn.serialize import load, load_metadata, save
 else:  # which would take __getattr__ for having any name
 

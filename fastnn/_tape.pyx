@@ -10,11 +10,16 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
 from numpy.lib.array_utils import byte_bounds
 
 from fastnn import ops, tensor_ops
 
 cnp.import_array()
+
+cdef enum:
+    LANES = 32
+    MULTIPLIER = 0x9E3779B1  # odd: no bit is lost
 
 cdef object FREED = object()
 cdef object places = count()
@@ -34,8 +39,32 @@ class Mode(local):
     recording = True
     """Are operations recorded?"""
 
+    observer = None
+    """Who is told of operations; see observe."""
+
 
 mode = Mode()
+cdef Py_ssize_t observers = 0  # in all threads: while there is none, no operation has to ask
+
+
+def observe(observer):
+    """Tell an object, or nobody with None, of the operations of this thread from now on, on arrays and on Tensors:
+
+        observer.called(forward, args, options, results)    after each, with the arguments of `call`
+        observer.overwritten(target, source)                a Tensor took over the data of another one
+
+    Returns who was told before."""
+    global observers
+    before, mode.observer = mode.observer, observer
+    observers += (observer is not None) - (before is not None)
+    return before
+
+
+cdef tell(forward, tuple args, dict options, results):
+    """An operation of this thread is over."""
+    observer = mode.observer
+    if observer is not None:
+        observer.called(forward, args, options, results)
 
 
 cdef class Version:
@@ -44,6 +73,8 @@ cdef class Version:
     cdef readonly Py_ssize_t count
     cdef public bint viewed
     """Do other Tensors show parts of the memory, and follow from it on the tape?"""
+    cdef public bint exposed
+    """Was the ndarray handed out, so that it may have been written to unseen?"""
     cdef size_t low, high
 
     def increment(self, cnp.ndarray array):
@@ -144,6 +175,78 @@ cdef class Variable:
     cdef object __weakref__
 
 
+cdef uint64_t fingerprint(cnp.ndarray array):
+    """64 bits of an array's bytes, and other ones, all but surely, once a byte has changed: a polynomial in each of
+    LANES lanes of words, and of these. Faster than memory."""
+    cdef uint64_t lanes[LANES]
+    cdef uint64_t word, total = 0
+    cdef const uint64_t *words
+    cdef const unsigned char *rest
+    cdef Py_ssize_t i, lane, rows, nbytes
+    cdef cnp.ndarray contiguous = np.ascontiguousarray(array)
+    nbytes = contiguous.nbytes
+    rows = nbytes // (LANES * sizeof(uint64_t))
+    words = <const uint64_t *>cnp.PyArray_DATA(contiguous)
+    with nogil:
+        for lane in range(LANES):
+            lanes[lane] = lane + 1
+        for i in range(rows):
+            for lane in range(LANES):
+                lanes[lane] = lanes[lane] * MULTIPLIER + words[i * LANES + lane]
+        for lane in range(LANES):
+            total = total * MULTIPLIER + lanes[lane]
+        rest = <const unsigned char *>(words + rows * LANES)
+        for i in range(nbytes - rows * LANES * <Py_ssize_t>sizeof(uint64_t)):
+            total = total * MULTIPLIER + rest[i]
+    return total
+
+
+@cython.final
+cdef class Prepared:
+    """make(array) of a Variable's array, such as packed filters, kept until the array changes.
+
+    The Variable then has another array, or its version says so. If the array was handed out, or somebody else holds
+    it, it may have been written to unseen: then a fingerprint of its bytes is compared as well. Safe to share between
+    threads.
+    """
+
+    cdef object make, made
+    cdef cnp.ndarray array
+    cdef Py_ssize_t count
+    cdef uint64_t mark
+
+    def __init__(self, make):
+        self.make = make
+
+    def clear(self):
+        """Give the memory back."""
+        self.made = self.array = None
+
+    def of(self, Variable variable):
+        """The prepared form of the array as it is now."""
+        cdef cnp.ndarray array = variable.array
+        cdef Version versions = variable.versions
+        cdef Py_ssize_t count = versions.count
+        cdef bint same, held
+        cdef uint64_t mark
+        made = self.made  # other threads may clear it
+        same = array is self.array and count == self.count
+        # References: the Variable, maybe self, and the local name.
+        held = (<PyObject *>array).ob_refcnt > 2 + (array is self.array) or array.base != NULL
+        if same and not versions.exposed and not held:
+            return made
+        versions.exposed = held  # who holds it now may write to it, and let go of it before the next call
+        mark = fingerprint(array)  # first, so that what changes it meanwhile shows
+        if same and mark == self.mark:
+            return made
+        made = self.make(array)
+        self.array, self.count, self.mark, self.made = array, count, mark, made
+        return made
+
+    def __reduce__(self):  # copies begin with nothing
+        return Prepared, (self.make,)
+
+
 @cython.final
 @cython.trashcan(True)  # a chain of any length is freed without recursion
 cdef class Node:
@@ -230,9 +333,23 @@ cdef object fast_call(PyObject *self, PyObject **args, Py_ssize_t nargs, PyObjec
                 extended = plain + ("keep",)
                 with_keep[plain] = extended
             all_args[nargs + named] = <PyObject *>KEEP
-            return PyObject_Vectorcall(args[0], all_args + 1, (nargs - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, extended)[0]
-    options = {(<tuple>names)[i]: <object>args[nargs + i] for i in range(named)}
-    return apply(<object>args[0], tuple([<object>args[i] for i in range(1, nargs)]), options)
+            results = PyObject_Vectorcall(
+                args[0], all_args + 1, (nargs - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, extended
+            )[0]
+            if observers:
+                tell(<object>args[0], positional(args, nargs), by_name(args, nargs, names), results)
+            return results
+    return apply(<object>args[0], positional(args, nargs), by_name(args, nargs, names))
+
+
+cdef tuple positional(PyObject **args, Py_ssize_t nargs):
+    """The arguments of `call` behind the function, without those given by name."""
+    return tuple([<object>args[i] for i in range(1, nargs)])
+
+
+cdef dict by_name(PyObject **args, Py_ssize_t nargs, PyObject *names):
+    """The arguments of `call` that were given by name."""
+    return {} if names == NULL else {name: <object>args[nargs + i] for i, name in enumerate(<tuple>names)}
 
 
 cdef PyMethodDef call_method
@@ -319,7 +436,10 @@ cdef apply(forward, tuple args, dict options):
         node.op, node.ctx, node.edges, node.needs, node.outputs = op, ctx, recording.edges, needs, tracked
         node.saved, node.place = recording.saved, next(places)
     made = [wrap(y, node if i < tracked else None, i, versions) for i, y in enumerate(results)]
-    return made[0] if single else tuple(made)
+    outcome = made[0] if single else tuple(made)
+    if observers:
+        tell(forward, args, options, outcome)
+    return outcome
 
 
 cdef Variable wrap(y, Node node, Py_ssize_t number, Version versions):

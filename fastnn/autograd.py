@@ -116,6 +116,7 @@ class Tensor(Variable):
     def data(self):
         """The ndarray. Assigning another one of the same shape and dtype replaces it; no operation is recorded, and
         `t.data -= …` counts as a change in place."""
+        self.versions.exposed = True
         return self.array
 
     @data.setter
@@ -224,7 +225,7 @@ class Tensor(Variable):
         """The ndarray, not copied. RuntimeError if it requires a gradient; `data` and detach() give it anyway."""
         if self.tracked:
             raise RuntimeError("numpy: the Tensor requires a gradient, which an array cannot; use detach().numpy()")
-        return self.array
+        return self.data
 
     def item(self):
         """The only element as a Python number."""
@@ -351,6 +352,8 @@ class Tensor(Variable):
             raise ValueError(f"the result of shape {result.shape} does not fit a Tensor of shape {self.shape} in place")
         self.array[...] = result.array
         self.increment_version()
+        if mode.observer is not None:
+            mode.observer.overwritten(self, result)
         if result.tracked:
             self.node, self.number, self.tracked = result.node, result.number, True
 

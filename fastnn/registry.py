@@ -150,6 +150,8 @@ class OpSpec:
     """Problems of real networks for speed."""
     work: Callable[[Case, int], Work]
     """Work of the forward pass from the case and the item size in bytes."""
+    products: bool = False
+    """The operations of `work` are multiply-adds, two each: those of matrix products and convolutions."""
     backward_work: Callable[[Case, int], Work] | None = None
     depth: Callable[[Case], float] = lambda case: 4
     """Rounding steps on the longest chain behind one result: the error bound is depth * eps * magnitude."""

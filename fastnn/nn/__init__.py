@@ -24,6 +24,7 @@ from fastnn.nn.activation import (
     Tanh,
 )
 from fastnn.nn.container import ModuleDict, ModuleList, Parallel, Residual, Sequential
+from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnn.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
 from fastnn.nn.embedding import Embedding
 from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
@@ -106,6 +107,10 @@ __all__ = [
     "CircularPad2d",
     "ConstantPad1d",
     "ConstantPad2d",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",

@@ -172,7 +172,7 @@ class Module:
     def state_dict(self, prefix="") -> dict[str, np.ndarray]:
         """path -> ndarray, of all parameters and persistent buffers, with torch's names and layouts. The arrays are
         the Module's own, not copies: training goes on in them."""
-        state = {prefix + name: p.array for name, p in self.own_parameters().items()}
+        state = {prefix + name: p.data for name, p in self.own_parameters().items()}
         state |= {prefix + name: b for name, b in self.own_buffers(persistent_only=True).items()}
         for name, x in vars(self).items():
             if isinstance(x, Module):

@@ -45,6 +45,7 @@ SPECS = (
         grads=("a", "b"),
         cases=tuple(matmul_case(*s) for s in [(1, 1, 1), (3, 5, 7), (15, 33, 65), (29, 300, 31), (70, 17, 32)]),
         bench=(matmul_case(64, 64, 64), matmul_case(1024, 1024, 1024)),
+        products=True,
         work=matmul_work,
         backward_work=twice(matmul_work),
         depth=lambda case: max(*case.shapes["a"], *case.shapes["b"]),  # length of the longest sum, forward or backward
@@ -70,6 +71,7 @@ SPECS = (
             linear_case(64, 784, 512),
             linear_case(4, 25088, 4096),
         ),
+        products=True,
         work=linear_work,
         backward_work=twice(linear_work),
         depth=lambda case: max(prod(case.shapes["x"][:-1]), *case.shapes["w"]),
