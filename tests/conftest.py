@@ -80,3 +80,9 @@ def python(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def torch():
+    """PyTorch, for tests that compare with it."""
+    return pytest.importorskip("torch")

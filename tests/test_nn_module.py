@@ -42,11 +42,6 @@ def torch_net(torch):
 
 
 @pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture
 def x():
     return np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
 

@@ -8,11 +8,6 @@ from fastnn import Tensor
 
 
 @pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture
 def data():
     """Distinct values, so that every extreme is at one place."""
     rng = np.random.default_rng(0)

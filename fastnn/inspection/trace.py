@@ -17,7 +17,7 @@ from weakref import ref
 import numpy as np
 
 from fastnn import tensor_ops
-from fastnn._tape import observe
+from fastnn._tape import Prepared, observe
 from fastnn.autograd import Tensor, no_grad
 from fastnn.nn.module import Module
 from fastnn.ops.conv import PreparedConv2d
@@ -193,6 +193,16 @@ class Trace:
         return watched_forward
 
 
+class Unprepared:
+    """Stands for a layer's Prepared: Parameters as they are, so that it is seen whose they are and nothing is kept."""
+
+    def of(self, parameter):
+        return parameter
+
+    def clear(self):
+        pass
+
+
 @contextmanager
 def untouched(model):
     """Whatever is done within to the Modules' attributes and buffers, and to the process's random numbers, is undone at
@@ -224,6 +234,8 @@ def trace(model, args, kwargs) -> Trace:
     with untouched(model), no_grad():
         for path, module in model.named_modules():
             vars(module)["training"] = False
+            if isinstance(vars(module).get("_prepared"), Prepared):
+                vars(module)["_prepared"] = Unprepared()
             if hasattr(module, "forward"):
                 vars(module)["forward"] = found.watched(module, path)
         before = observe(found)

@@ -48,7 +48,8 @@ class Conv(Layer):
                 raise ValueError(f"{name}: padding is 'same' with stride {self.stride}, expected a stride of 1")
             self.padding = padding
         else:
-            self.padding = self.each("padding", padding, 0)
+            sides = not self.transposed and isinstance(padding, tuple | list) and len(padding) == 2 * self.axes
+            self.padding = self.each("padding", padding, 0, 2 if sides else 1)
         modes = PADDING_MODES[:1] if self.transposed else PADDING_MODES
         if padding_mode not in modes:
             raise ValueError(f"{name}: padding_mode is {padding_mode!r}, expected {' or '.join(map(repr, modes))}")
@@ -59,12 +60,12 @@ class Conv(Layer):
         self.bias = Parameter(blank((out_channels,), device, dtype)) if bias else None
         self.reset_parameters()
 
-    def each(self, name, value, least):
-        """An option, an integer of at least `least` for each axis, as a tuple."""
+    def each(self, name, value, least, times=1):
+        """An option, `times` integers of at least `least` for each axis, as a tuple."""
         values = tuple(value) if isinstance(value, tuple | list) else (value,) * self.axes
         if not all(map(is_int, values)):
             raise TypeError(f"{type(self).__name__}: {name} must be an integer or {self.axes} of them, got {value!r}")
-        if len(values) != self.axes or min(values) < least:
+        if len(values) != self.axes * times or min(values) < least:
             raise ValueError(
                 f"{type(self).__name__}: {name} is {value!r}, expected an integer of at least {least}, or {self.axes}"
             )
@@ -86,8 +87,12 @@ class Conv(Layer):
             if self.padding == "same":
                 total = self.dilation[i] * (self.kernel_size[i] - 1)
                 sides += [total // 2, total - total // 2]
+            elif self.padding == "valid":
+                sides += [0, 0]
+            elif len(self.padding) == self.axes:
+                sides += [self.padding[i]] * 2
             else:
-                sides += [0 if self.padding == "valid" else self.padding[i]] * 2
+                sides += self.padding[2 * i : 2 * i + 2]
         return F.pad(input, tuple(sides), self.padding_mode), (0,) * self.axes
 
     def extra_repr(self):
@@ -110,8 +115,8 @@ class Conv(Layer):
 class Conv1d(Conv):
     """Cross-correlation of rows, (N, in_channels, L) or (in_channels, L): see `fastnn.ops.conv1d_forward`.
 
-    weight: (out_channels, in_channels/groups, kernel_size). padding: an integer, "same" or "valid". padding_mode:
-    "zeros", "reflect", "replicate" or "circular".
+    weight: (out_channels, in_channels/groups, kernel_size). padding: an integer, (left, right), "same" or "valid".
+    padding_mode: "zeros", "reflect", "replicate" or "circular".
     """
 
     axes = 1
@@ -130,7 +135,7 @@ class Conv1d(Conv):
     def of_batch(self, input):
         """The layer on (N, C, L)."""
         input, padding = self.padded(input)
-        padding = padding if isinstance(padding, str) else padding[0]
+        padding = padding[0] if len(padding) == 1 else padding
         options = self.stride[0], padding, self.dilation[0], self.groups
         return F.conv1d(input, *operands(input, self.weight, self.bias), *options)
 
@@ -139,7 +144,8 @@ class Conv2d(Conv):
     """Cross-correlation of images, (N, in_channels, H, W) or (in_channels, H, W): see `fastnn.ops.conv2d_forward`.
 
     weight: (out_channels, in_channels/groups, R, S). kernel_size, stride, padding, dilation: an integer or (vertical,
-    horizontal); padding also "same" or "valid". padding_mode: "zeros", "reflect", "replicate" or "circular".
+    horizontal); padding also (top, bottom, left, right), "same" or "valid". padding_mode: "zeros", "reflect",
+    "replicate" or "circular".
 
     Where nothing is recorded (arrays, no_grad), filters are packed or transformed once and kept until they change;
     Winograd's transform takes up to four times their memory. `train` gives it back.
@@ -168,10 +174,9 @@ class Conv2d(Conv):
     def of_batch(self, input):
         """The layer on (N, C, H, W)."""
         input, padding = self.padded(input)
-        if isinstance(input, Tensor) and is_grad_enabled():
-            weight, bias = self.weight, self.bias
-        else:
-            weight, bias = self._prepared.of(self.weight), None if self.bias is None else self.bias.array
+        recorded = isinstance(input, Tensor) and is_grad_enabled()
+        weight = self.weight if recorded else self._prepared.of(self.weight)
+        (bias,) = operands(input, self.bias)
         options = self.stride, padding, self.dilation, self.groups
         return call(ops.conv2d_forward, input, weight, bias, *options, activation=self.activation)
 

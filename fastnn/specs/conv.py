@@ -21,7 +21,8 @@ def layer(n, c, size, k, kernel, stride=1, padding=0, groups=1, label=""):
 
 
 def describe(case):
-    return conv2d_desc(case.shapes["x"], case.shapes["w"], **case.options)
+    options = {name: value for name, value in case.options.items() if name != "activation"}
+    return conv2d_desc(case.shapes["x"], case.shapes["w"], **options)
 
 
 def describe_transposed(case):
