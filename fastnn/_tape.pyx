@@ -179,7 +179,7 @@ cdef uint64_t fingerprint(cnp.ndarray array):
     """64 bits of an array's bytes, and other ones, all but surely, once a byte has changed: a polynomial in each of
     LANES lanes of words, and of these. Faster than memory."""
     cdef uint64_t lanes[LANES]
-    cdef uint64_t word, total = 0
+    cdef uint64_t total = 0
     cdef const uint64_t *words
     cdef const unsigned char *rest
     cdef Py_ssize_t i, lane, rows, nbytes
@@ -212,7 +212,8 @@ cdef class Prepared:
 
     cdef object make, made
     cdef cnp.ndarray array
-    cdef Py_ssize_t count
+    cdef Py_ssize_t at
+    """Its version's count."""
     cdef uint64_t mark
 
     def __init__(self, make):
@@ -226,11 +227,11 @@ cdef class Prepared:
         """The prepared form of the array as it is now."""
         cdef cnp.ndarray array = variable.array
         cdef Version versions = variable.versions
-        cdef Py_ssize_t count = versions.count
+        cdef Py_ssize_t at = versions.count
         cdef bint same, held
         cdef uint64_t mark
         made = self.made  # other threads may clear it
-        same = array is self.array and count == self.count
+        same = array is self.array and at == self.at
         # References: the Variable, maybe self, and the local name.
         held = (<PyObject *>array).ob_refcnt > 2 + (array is self.array) or array.base != NULL
         if same and not versions.exposed and not held:
@@ -240,7 +241,7 @@ cdef class Prepared:
         if same and mark == self.mark:
             return made
         made = self.make(array)
-        self.array, self.count, self.mark, self.made = array, count, mark, made
+        self.array, self.at, self.mark, self.made = array, at, mark, made
         return made
 
     def __reduce__(self):  # copies begin with nothing

@@ -468,3 +468,30 @@ def test_parallel(x):
     assert both[:1].dim == 1 and kinds(both[:1]) == ["Linear"]
     stacked = nn.Parallel(a, a, dim=0)
     assert stacked(x).shape == (8, 4) and len(list(stacked.parameters())) == 2
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(3, 8, 3), lambda: nn.BatchNorm2d(3)])
+def test_sequential_computes_relu_in_the_pass_before(monkeypatch, make, tracked):
+    """Bit for bit what the two give apart, for results, gradients and running statistics."""
+    layer, relu = make(), nn.ReLU()
+    apart, x = copy.deepcopy(layer), np.random.default_rng(0).standard_normal((2, 3, 9, 8)).astype(np.float32)
+    x[0, 0, 0, 0] = np.nan
+    given = [Tensor(x.copy(), tracked) for _ in range(2)]
+    want = nn.ReLU()(apart(given[0]))
+    monkeypatch.setattr(nn.ReLU, "function", None)  # it is not called
+    y = nn.Sequential(layer, relu)(given[1])
+    assert np.array_equal(y.data, want.data, equal_nan=True)
+    if tracked:
+        (y * 3).sum().backward()
+        (want * 3).sum().backward()
+        for p, q in zip([given[0], *apart.parameters()], [given[1], *layer.parameters()], strict=True):
+            assert np.array_equal(p.grad, q.grad, equal_nan=True)
+    for p, q in zip(apart.buffers(), layer.buffers(), strict=True):
+        assert np.array_equal(p, q, equal_nan=True)
+
+
+def test_sequential_calls_a_forward_that_was_replaced():
+    relu = nn.ReLU()
+    relu.forward = lambda x: x * 0 + 5
+    assert (nn.Sequential(nn.Conv2d(3, 4, 3), relu)(np.ones((1, 3, 5, 5), np.float32)) == 5).all()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import count, islice, pairwise
+from itertools import count, islice, zip_longest, pairwise
 from operator import index
 
 from fastnn import functional as F
+from fastnn.nn.activation import ReLU
 from fastnn.nn.module import Module, indented
 
 __all__ = ["ModuleDict", "ModuleList", "Parallel", "Residual", "Sequential"]
@@ -76,7 +77,7 @@ class Numbered(Module):
 
 class Sequential(Numbered):
     """Modules one after the other, each with the result of the one before: Sequential(a, b) or
-    Sequential({"name": a, …})."""
+    Sequential({"name": a, …}). A ReLU behind a convolution or batch norm is computed in the same pass."""
 
     def __init__(self, *args):
         if len(args) == 1 and isinstance(args[0], dict):
@@ -91,9 +92,22 @@ class Sequential(Numbered):
         return type(self)(dict(zip(self.own_names()[i], self.own_list()[i], strict=True)))
 
     def forward(self, input):
-        for module in self.own_list():
-            input = module(input)
+        modules, done = self.own_list(), None
+        for module, following in zip_longest(modules, modules[1:]):
+            if module is done:
+                done = None
+            elif one_pass(module, following):
+                input, done = module.forward_relu(input), following
+            else:
+                input = module(input)
         return input
+
+
+def one_pass(module, following):
+    """Can a layer and the ReLU behind it be computed in one pass over memory? Not if somebody replaced a forward."""
+    return type(following) is ReLU and hasattr(module, "forward_relu") and not (
+        "forward" in vars(module) or "forward" in vars(following)
+    )  # fmt: skip
 
 
 class ModuleList(Numbered):

@@ -169,16 +169,20 @@ class Conv2d(Conv):
         return super().train(mode)
 
     def forward(self, input):
-        return batched(self, self.of_batch, 4, input)
+        return batched(self, self.of_batch, 4, input, self.activation)
 
-    def of_batch(self, input):
+    def forward_relu(self, input):
+        """forward, and then ReLU, in one pass."""
+        return batched(self, self.of_batch, 4, input, "relu")
+
+    def of_batch(self, input, activation):
         """The layer on (N, C, H, W)."""
         input, padding = self.padded(input)
         recorded = isinstance(input, Tensor) and is_grad_enabled()
         weight = self.weight if recorded else self._prepared.of(self.weight)
         (bias,) = operands(input, self.bias)
         options = self.stride, padding, self.dilation, self.groups
-        return call(ops.conv2d_forward, input, weight, bias, *options, activation=self.activation)
+        return call(ops.conv2d_forward, input, weight, bias, *options, activation=activation)
 
     def extra_repr(self):
         return super().extra_repr() + (f", activation={self.activation}" if self.activation else "")

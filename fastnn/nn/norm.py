@@ -108,6 +108,14 @@ class BatchNorm(ChannelNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias)
 
     def forward(self, input):
+        return self.normalized(input, False)
+
+    def forward_relu(self, input):
+        """forward, and then ReLU, in one pass."""
+        return self.normalized(input, True)
+
+    def normalized(self, input, relu):
+        """The layer, with or without ReLU."""
         need_ndim(self, input, *self.ndims)
         self.check_channels(input, 1)
         mean, var, count = self.running_mean, self.running_var, self.num_batches_tracked
@@ -117,6 +125,7 @@ class BatchNorm(ChannelNorm):
         momentum = 0.0 if self.momentum is None and count is None else self.momentum
         return call(
             ops.batch_norm_forward, input, *operands(input, self.weight, self.bias), mean, var, training=batch,
+            relu=relu,
             momentum=momentum, eps=self.eps, num_batches_tracked=count if batch else None)  # fmt: skip
 
 
