@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count, islice, zip_longest, pairwise
+from itertools import count, islice, pairwise, zip_longest
 from operator import index
 
 from fastnn import functional as F
