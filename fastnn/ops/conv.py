@@ -90,7 +90,8 @@ def winograd_pays(desc, direction, m):
         return False
     if m == 2:
         return pixels >= 128
-    return narrow * size >= 800 and pixels >= (600 if direction == "forward" or channels >= 256 else 1024)
+    least = 384 if channels >= 512 else 600 if direction == "forward" or channels >= 256 else 1024
+    return narrow * size >= 800 and pixels >= least
 
 
 def winograd5_pays(desc, direction):
