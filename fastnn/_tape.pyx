@@ -60,6 +60,27 @@ def observe(observer):
     return before
 
 
+cdef Py_ssize_t expected_symbols = 0
+
+
+def expect_symbols(Py_ssize_t change):
+    """From now on (1), or no longer (-1), there may be Tensors without data among the arguments of operations in any
+    thread. Their class has a method that is called instead: applied(forward, args, options)."""
+    global expected_symbols
+    expected_symbols += change
+
+
+cdef symbol_in(value):
+    """Such a Tensor among arguments, also in lists; None if there is none."""
+    if isinstance(value, Variable):
+        return value if hasattr(type(value), "applied") else None
+    for x in value if isinstance(value, (list, tuple)) else ():
+        found = symbol_in(x)
+        if found is not None:
+            return found
+    return None
+
+
 cdef tell(forward, tuple args, dict options, results):
     """An operation of this thread is over."""
     observer = mode.observer
@@ -412,6 +433,10 @@ cdef class Recording:
 
 cdef apply(forward, tuple args, dict options):
     """`call` with Tensors among the arguments."""
+    if expected_symbols:
+        symbol = symbol_in(args + tuple(options.values()))
+        if symbol is not None:
+            return symbol.applied(forward, args, options)
     cdef Recording recording = Recording.__new__(Recording)
     cdef Op op = op_of(forward)
     cdef Node node = None

@@ -27,6 +27,7 @@ from fastnn.nn.container import ModuleDict, ModuleList, Parallel, Residual, Sequ
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnn.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
 from fastnn.nn.embedding import Embedding
+from fastnn.nn.fusion import fuse
 from fastnn.nn.linear import Flatten, Identity, Linear, Unflatten
 from fastnn.nn.loss import (
     BCEWithLogitsLoss,
@@ -179,6 +180,7 @@ __all__ = [
     "ZeroPad1d",
     "ZeroPad2d",
     "functional",
+    "fuse",
     "init",
     "utils",
 ]

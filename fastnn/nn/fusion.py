@@ -1,0 +1,275 @@
+"""Batch norm folded into the convolution before it, and ReLU computed in the same pass, for inference:
+
+    γ (w ∗ x + b − μ) / √(σ² + ε) + β = (s w) ∗ x + s (b − μ) + β,  s = γ / √(σ² + ε)
+
+What follows what is found out as torch.fx does it: `forward` runs once with Symbols in place of Tensors, which note
+the layers that are called with them, and any other use. Nothing is concluded from names or the order of definition.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from weakref import ref
+
+import numpy as np
+
+from fastnn._tape import expect_symbols
+from fastnn.autograd import Tensor
+from fastnn.nn.activation import ReLU
+from fastnn.nn.container import Numbered, Residual
+from fastnn.nn.conv import Conv2d, ConvTranspose2d
+from fastnn.nn.linear import Identity
+from fastnn.nn.module import Layer, Module, Parameter
+from fastnn.nn.norm import BatchNorm2d
+
+__all__ = ["fuse"]
+
+
+def fuse(model):
+    """A copy of a Module for inference, in eval mode, that computes the same in less time:
+
+        fused = nn.fuse(model)
+        y = fused(images)
+
+    A BatchNorm2d becomes Identity where its only input is the result of a Conv2d or ConvTranspose2d that nothing else
+    uses, with weights that were folded in double precision. A ReLU module becomes Identity where all it does is taken
+    over by such a Conv2d, whose repr says activation=relu. Any `forward` will do, of shortcuts and shared layers, if
+    what it does depends on no value and no size of a Tensor; calls of functional.relu, and a ReLU module that is also
+    used behind something else, stay. Weights must not be used but by their layer, nor read as arrays in `forward`.
+
+    The model is not changed. TypeError if it is no Module. ValueError if `forward` needs values or sizes; its parts may
+    still be fused: `model.backbone = nn.fuse(model.backbone)`.
+    """
+    if not isinstance(model, Module):
+        raise TypeError(f"fuse: model must be a Module, got {type(model).__name__}")
+    fused = deepcopy(model).eval()
+    trace = Trace(fused)
+    for layer, norm in list(trace.followed_by((Conv2d, ConvTranspose2d), BatchNorm2d)):
+        if norm.running_mean is not None:
+            fold(layer, norm)
+            trace.merge(layer, norm)
+    rectified = list(trace.followed_by((Conv2d,), ReLU))
+    for relu in {id(relu): relu for _, relu in rectified}.values():
+        layers = [layer for layer, behind in rectified if behind is relu]
+        if len(layers) == len(trace.calls[id(relu)]):
+            for layer in layers:
+                layer.activation = "relu"
+            become_identity(relu)
+    return fused
+
+
+def fold(layer, norm):
+    """Let a convolution compute what batch norm makes of its results."""
+    w = layer.weight.data.astype(np.float64)
+    scale = 1 / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
+    if norm.weight is not None:
+        scale *= norm.weight.data
+    shift = -norm.running_mean.astype(np.float64)
+    if layer.bias is not None:
+        shift += layer.bias.data
+    shift *= scale
+    if norm.bias is not None:
+        shift += norm.bias.data
+    if layer.transposed:  # weight[c, k] makes filter k of the group that channel c is in
+        grouped = w.reshape(layer.groups, -1, *w.shape[1:])
+        w = (grouped * scale.reshape(layer.groups, 1, -1, 1, 1)).reshape(w.shape)
+    else:
+        w *= scale[:, None, None, None]
+    layer.weight, layer.bias = (Parameter(x.astype(layer.weight.dtype)) for x in (w, shift))
+    become_identity(norm)
+
+
+def become_identity(module):
+    """Whoever refers to a Module, in lists of its own perhaps, has an Identity then."""
+    vars(module).clear()
+    module.__class__ = Identity
+    module.eval()
+
+
+# ---- what follows what ----
+
+
+class Trace:
+    """One symbolic run of a Module."""
+
+    def __init__(self, root: Module):
+        self.calls: dict[int, list[Call]] = {}
+        """id of a layer -> its calls"""
+        self.apart: set[int] = set()
+        """ids of parameters that were used by something else than their layer."""
+        self.layers = {id(x): x for x in root.modules() if is_leaf(x)}
+        owners = [p for x in root.modules() for p in x.own_parameters().values()]
+        self.shared = {id(p) for p in owners if sum(q is p for q in owners) > 1}
+        if root is self.layers.get(id(root)):
+            return
+        for layer in self.layers.values():
+            vars(layer)["forward"] = self.recorder(layer)
+        expect_symbols(1)
+        try:
+            inputs = [Symbol(self) for _ in required(root)]
+            self.keep(root(*inputs))
+        except NeedsValueError as error:
+            raise ValueError(f"fuse: forward of {type(root).__name__} {error}, which is only known in a call") from None
+        except Exception as error:
+            raise ValueError(
+                f"fuse: forward of {type(root).__name__} cannot run without values: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            expect_symbols(-1)
+            for layer in self.layers.values():
+                vars(layer).pop("forward", None)
+
+    def recorder(self, layer):
+        """A forward that notes the call."""
+
+        def forward(*args, **kwargs):
+            result = Symbol(self)
+            inputs = list(symbols_in([args, kwargs]))
+            call = Call(layer, result)
+            self.calls.setdefault(id(layer), []).append(call)
+            for symbol in inputs:
+                symbol_uses(symbol).append(call if len(inputs) == 1 else None)
+            return result
+
+        return forward
+
+    def operation(self, *operands):
+        """The result of anything else that is done with Symbols."""
+        for symbol in symbols_in(operands):
+            symbol_uses(symbol).append(None)
+        self.apart |= {id(x) for x in flattened(operands) if isinstance(x, Parameter)}
+        return Symbol(self)
+
+    def keep(self, results):
+        """What the run returned is used outside."""
+        for x in flattened(results):
+            if isinstance(x, Symbol):
+                symbol_uses(x).append(None)
+            elif x is not None and not isinstance(x, int | float | str | np.ndarray | Tensor):
+                raise NeedsValueError(f"returns a {type(x).__name__}, expected Tensors in lists, tuples and dicts")
+
+    def followed_by(self, kinds, kind):
+        """(layer, other layer) for each layer of these kinds that is called once, whose result is the input of a call
+        of the other one, and nothing else, in the run or behind it."""
+        for key, layer in self.layers.items():
+            calls = self.calls.get(key, ())
+            if type(layer) not in kinds or len(calls) != 1 or calls[0].symbol() is not None:
+                continue
+            parameters = {id(p) for p in layer.own_parameters().values()}
+            following = calls[0].uses[0] if len(calls[0].uses) == 1 else None
+            if following is None or type(following.layer) is not kind or parameters & (self.apart | self.shared):
+                continue
+            if kind is ReLU or len(self.calls[id(following.layer)]) == 1:
+                yield layer, following.layer
+
+    def merge(self, layer, norm):
+        """The results of a layer are now those of the batch norm behind it."""
+        self.calls[id(layer)] = self.calls.pop(id(norm))
+        del self.layers[id(norm)]
+
+
+class Call:
+    """A call of a layer."""
+
+    def __init__(self, layer, result):
+        self.layer = layer
+        self.symbol = ref(result)
+        """The result, while there is somebody who may still use it."""
+        self.uses: list[Call | None] = symbol_uses(result)
+        """The layers that got it as their only Symbol; None: something else did."""
+
+
+class NeedsValueError(Exception):
+    """A Symbol was asked for what only a Tensor has."""
+
+
+class Symbol(Tensor):
+    """A Tensor without data: all that is done with it makes another Symbol, and is noted."""
+
+    __slots__ = ("trace", "uses")
+    __hash__ = object.__hash__
+
+    def __init__(self, trace):
+        object.__setattr__(self, "trace", trace)
+        object.__setattr__(self, "uses", [])
+
+    @staticmethod
+    def applied(forward, args, options):
+        """An operation of the tape."""
+        symbol = next(symbols_in([args, options]))
+        return object.__getattribute__(symbol, "trace").operation(args, options)
+
+    def __getattribute__(self, name):
+        if name.startswith("__") or name in ("trace", "applied"):
+            return object.__getattribute__(self, name)
+        if name in ("numpy", "item", "tolist", "backward"):
+            raise NeedsValueError(f"uses {name}")
+        return object.__getattribute__(self, "trace").operation(self)
+
+    def __setattr__(self, name, value):
+        raise NeedsValueError(f"assigns {name}")
+
+    def __repr__(self):
+        return "Symbol()"
+
+    def __call__(self, *args, **kwargs):  # of a method
+        return self.trace.operation(self, args, kwargs)
+
+
+def value_needed(name):
+    """A special method that Symbols cannot have."""
+
+    def method(self, *args):
+        raise NeedsValueError(f"needs the value of a Tensor, for __{name}__")
+
+    return method
+
+
+OPERATORS = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"]
+# A change in place is one more use of the Symbol.
+for name in [
+    *(kind + name for kind in ("", "r", "i") for name in OPERATORS),
+    "neg",
+    "pos",
+    "abs",
+    "getitem",
+    "setitem",
+]:
+    setattr(Symbol, f"__{name}__", lambda self, *args: self.trace.operation(self, args))
+for name in ["bool", "int", "float", "index", "len", "iter", "contains", "eq", "ne", "lt", "le", "gt", "ge", "array"]:
+    setattr(Symbol, f"__{name}__", value_needed(name))
+
+
+def symbol_uses(symbol):
+    """The list of a Symbol's uses."""
+    return object.__getattribute__(symbol, "uses")
+
+
+def flattened(value):
+    """What is in nested lists, tuples and dictionaries."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for x in value:
+            yield from flattened(x)
+    else:
+        yield value
+
+
+def symbols_in(value):
+    """The Symbols in nested lists, tuples and dictionaries."""
+    return (x for x in flattened(value) if isinstance(x, Symbol))
+
+
+def is_leaf(module):
+    """Is it one of fastnn's own layers, which is called as a whole?"""
+    own = type(module).__module__.startswith("fastnn.nn.")
+    return own and isinstance(module, Layer) and not isinstance(module, Numbered | Residual)
+
+
+def required(module):
+    """The arguments of forward that a call must have."""
+    from inspect import signature  # takes longer to import than all of fastnn.nn
+
+    parameters = signature(module.forward).parameters.values()
+    return [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
