@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from networks import ResNet18, alexnet, vgg16
+from networks import alexnet, resnet18, vgg16
 from support import each_case
 
 import fastnn
@@ -19,7 +19,7 @@ from fastnn.registry import specs
 
 @pytest.mark.parametrize(
     ("make", "parameters", "multiply_adds"),
-    [(vgg16, 138_357_544, 15.47e9), (alexnet, 61_100_840, 0.71e9), (ResNet18, 11_689_512, 1.81e9)],
+    [(vgg16, 138_357_544, 15.47e9), (alexnet, 61_100_840, 0.71e9), (resnet18, 11_689_512, 1.81e9)],
 )
 def test_networks(make, parameters, multiply_adds):
     """The numbers of the papers and of torchvision, for an image of 224 x 224."""
@@ -182,7 +182,7 @@ def test_recursive():
 
 def test_depth():
     """What is deeper counts to the last row shown."""
-    model = ResNet18()
+    model = resnet18()
     whole = fastnn.summary(model, (1, 3, 32, 32))
     for depth in range(3):
         part = fastnn.summary(model, (1, 3, 32, 32), depth=depth)
