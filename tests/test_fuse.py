@@ -125,6 +125,13 @@ def concatenated(self, x):
     return fastnn.cat([self.bn1(self.conv1(x)), self.relu(self.bn2(self.conv2(x)))], 1)
 
 
+def unpacked(self, x):
+    n, c, h, w = x.shape
+    a, b = self.bn1(self.conv1(x)).chunk(2, 1)
+    high, _ = a.reshape(n, c // 2, h * w).max(dim=2)
+    return high, b
+
+
 def unused(self, x):
     self.bn1(self.conv1(x))
     return x
@@ -149,6 +156,7 @@ FORMS = [
     (written_to, 2, 1),
     (only_relu, 2, 1),
     (concatenated, 0, 0),
+    (unpacked, 1, 1),
     (unused, 1, 1),
 ]
 
@@ -257,6 +265,27 @@ def test_a_lone_layer():
     assert np.array_equal(nn.fuse(layer)(X), layer(X))
 
 
+def test_relu_between():
+    fused = nn.fuse(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()))
+    model = warmed(nn.Sequential(fused[0], nn.BatchNorm2d(4)))
+    assert number(nn.fuse(model), nn.BatchNorm2d) == 1
+    assert np.array_equal(nn.fuse(model)(X), model(X))
+
+
+@pytest.mark.parametrize("factor", [1e30, np.nan])
+def test_what_would_overflow_is_left(factor):
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    model[1].running_var[...] = 1e-30
+    model[1].weight.data[2] = factor
+    model[1].eps = 0.0
+    assert number(nn.fuse(model), nn.BatchNorm2d) == 1
+
+
+def test_frozen_parameters():
+    model = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)).requires_grad_(False)
+    assert [p.requires_grad for p in nn.fuse(model).parameters()] == [False, False]
+
+
 def by_value(self, x):
     return self.bn1(self.conv1(x)) if x.sum() > 0 else x
 
@@ -292,3 +321,5 @@ def test_values_are_needed(forward):
 def test_no_module():
     with pytest.raises(TypeError, match="fuse: model must be a Module, got int"):
         nn.fuse(3)
+    with pytest.raises(ValueError, match="fuse: ModuleList has no forward"):
+        nn.fuse(nn.ModuleList([nn.ReLU()]))

@@ -8,13 +8,15 @@ the layers that are called with them, and any other use. Nothing is concluded fr
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
+from opcode import opmap
 from weakref import ref
 
 import numpy as np
 
 from fastnn._tape import expect_symbols
-from fastnn.autograd import Tensor
+from fastnn.autograd import Tensor, no_grad
 from fastnn.nn.activation import ReLU
 from fastnn.nn.container import Numbered, Residual
 from fastnn.nn.conv import Conv2d, ConvTranspose2d
@@ -45,8 +47,7 @@ def fuse(model):
     fused = deepcopy(model).eval()
     trace = Trace(fused)
     for layer, norm in list(trace.followed_by((Conv2d, ConvTranspose2d), BatchNorm2d)):
-        if norm.running_mean is not None:
-            fold(layer, norm)
+        if fold(layer, norm):
             trace.merge(layer, norm)
     rectified = list(trace.followed_by((Conv2d,), ReLU))
     for relu in {id(relu): relu for _, relu in rectified}.values():
@@ -59,7 +60,10 @@ def fuse(model):
 
 
 def fold(layer, norm):
-    """Let a convolution compute what batch norm makes of its results."""
+    """Let a convolution compute what batch norm makes of its results. False if that cannot be: without running
+    statistics, with a ReLU between, or where a product would be too large for the dtype."""
+    if norm.running_mean is None or getattr(layer, "activation", None):
+        return False
     w = layer.weight.data.astype(np.float64)
     scale = 1 / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
     if norm.weight is not None:
@@ -75,8 +79,13 @@ def fold(layer, norm):
         w = (grouped * scale.reshape(layer.groups, 1, -1, 1, 1)).reshape(w.shape)
     else:
         w *= scale[:, None, None, None]
-    layer.weight, layer.bias = (Parameter(x.astype(layer.weight.dtype)) for x in (w, shift))
+    largest = np.finfo(layer.weight.dtype).max
+    if not (np.abs(w).max(initial=0) <= largest and np.abs(shift).max(initial=0) <= largest):
+        return False
+    trained = layer.weight.requires_grad
+    layer.weight, layer.bias = (Parameter(x.astype(layer.weight.dtype), trained) for x in (w, shift))
     become_identity(norm)
+    return True
 
 
 def become_identity(module):
@@ -95,6 +104,8 @@ class Trace:
     def __init__(self, root: Module):
         self.calls: dict[int, list[Call]] = {}
         """id of a layer -> its calls"""
+        if not hasattr(root, "forward"):
+            raise ValueError(f"fuse: {type(root).__name__} has no forward, expected a Module that can be called")
         self.apart: set[int] = set()
         """ids of parameters that were used by something else than their layer."""
         self.layers = {id(x): x for x in root.modules() if is_leaf(x)}
@@ -107,7 +118,8 @@ class Trace:
         expect_symbols(1)
         try:
             inputs = [Symbol(self) for _ in required(root)]
-            self.keep(root(*inputs))
+            with no_grad():  # as with arrays
+                self.keep(root(*inputs))
         except NeedsValueError as error:
             raise ValueError(f"fuse: forward of {type(root).__name__} {error}, which is only known in a call") from None
         except Exception as error:
@@ -212,6 +224,14 @@ class Symbol(Tensor):
     def __repr__(self):
         return "Symbol()"
 
+    def __iter__(self):
+        """Only of as many parts as the program unpacks: n, c, h, w = x.shape"""
+        caller = sys._getframe(1)
+        code, at = caller.f_code.co_code, caller.f_lasti
+        if code[at] != opmap["UNPACK_SEQUENCE"]:
+            raise NeedsValueError("needs the length of a Tensor")
+        return iter([self[i] for i in range(code[at + 1])])
+
     def __call__(self, *args, **kwargs):  # of a method
         return self.trace.operation(self, args, kwargs)
 
@@ -236,7 +256,7 @@ for name in [
     "setitem",
 ]:
     setattr(Symbol, f"__{name}__", lambda self, *args: self.trace.operation(self, args))
-for name in ["bool", "int", "float", "index", "len", "iter", "contains", "eq", "ne", "lt", "le", "gt", "ge", "array"]:
+for name in ["bool", "int", "float", "index", "len", "contains", "eq", "ne", "lt", "le", "gt", "ge", "array"]:
     setattr(Symbol, f"__{name}__", value_needed(name))
 
 
