@@ -19,7 +19,8 @@ def norm(x: np.ndarray) -> float:
 
 
 class GradientStatistics:
-    """Measures every n-th batch: `before` the step of the optimiser, from the gradients, and `after` it."""
+    """Measures every n-th batch, from the first on: `before` the step of the optimiser, from the gradients, and `after`
+    it."""
 
     def __init__(self, model: Module, every: int) -> None:
         self.every = every
@@ -35,7 +36,7 @@ class GradientStatistics:
 
     def due(self, step: int) -> bool:
         """Is this batch, counted from 1, to be measured?"""
-        return step % self.every == 0
+        return (step - 1) % self.every == 0
 
     def before(self) -> None:
         """Gradients as backward left them, and a copy of the weights."""

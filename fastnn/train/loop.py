@@ -77,8 +77,8 @@ def fit(
     ReduceLROnPlateau gets the validation loss, or the training loss if there is none.
     clip_grad_norm, clip_grad_value: bounds of the norm of all gradients together, and of each element's magnitude.
 
-    early_stopping: see EarlyStopping. gradient_statistics: n measures the gradients of each layer every n batches for
-    History.gradients, before clipping; True is 50.
+    early_stopping: see EarlyStopping. gradient_statistics: n measures the gradients of each layer every n batches,
+    from the first on, for History.gradients, before clipping; True is 50.
 
     checkpoint: a file that is replaced after every epoch, and after every checkpoint_every batches. resume: go on from
     it, if it exists: the run then ends with the weights, bit for bit, and the History, except for "seconds", of one
