@@ -251,7 +251,10 @@ def test_what_is_prepared_is_used(monkeypatch):
     with no_grad():
         layer(Tensor(IMAGES))
     assert len(made) == 1
-    layer.train()
+    layer.eval()
+    layer(IMAGES)
+    assert len(made) == 1
+    nn.Sequential(layer).train()
     layer(IMAGES)
     assert len(made) == 2
 

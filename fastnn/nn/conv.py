@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod, sqrt
 
 from fastnn import functional as F
@@ -25,6 +26,8 @@ class Conv(Layer):
 
     axes: int
     transposed = False
+    prepare: Callable[..., object] | None = None
+    """What makes the weight's prepared form."""
 
     def __init__(
         self, in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias,
@@ -58,6 +61,8 @@ class Conv(Layer):
         shape = channels[0], channels[1] // groups, *self.kernel_size
         self.weight = Parameter(blank(shape, device, dtype))
         self.bias = Parameter(blank((out_channels,), device, dtype)) if bias else None
+        if self.prepare is not None:
+            self._prepared = Prepared(self.prepare)  # of the weight; Module.train knows the name
         self.reset_parameters()
 
     def each(self, name, value, least, times=1):
@@ -112,14 +117,8 @@ class Conv(Layer):
         return text
 
 
-class Conv1d(Conv):
-    """Cross-correlation of rows, (N, in_channels, L) or (in_channels, L): see `fastnn.ops.conv1d_forward`.
-
-    weight: (out_channels, in_channels/groups, kernel_size). padding: an integer, (left, right), "same" or "valid".
-    padding_mode: "zeros", "reflect", "replicate" or "circular".
-    """
-
-    axes = 1
+class Straight(Conv):
+    """Convolutions that are no transposed ones."""
 
     def __init__(
         self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
@@ -128,6 +127,16 @@ class Conv1d(Conv):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, 0, dilation, groups, bias, padding_mode, device,
             dtype)  # fmt: skip
+
+
+class Conv1d(Straight):
+    """Cross-correlation of rows, (N, in_channels, L) or (in_channels, L): see `fastnn.ops.conv1d_forward`.
+
+    weight: (out_channels, in_channels/groups, kernel_size). padding: an integer, (left, right), "same" or "valid".
+    padding_mode: "zeros", "reflect", "replicate" or "circular".
+    """
+
+    axes = 1
 
     def forward(self, input):
         return batched(self, self.of_batch, 3, input)
@@ -140,7 +149,7 @@ class Conv1d(Conv):
         return F.conv1d(input, *operands(input, self.weight, self.bias), *options)
 
 
-class Conv2d(Conv):
+class Conv2d(Straight):
     """Cross-correlation of images, (N, in_channels, H, W) or (in_channels, H, W): see `fastnn.ops.conv2d_forward`.
 
     weight: (out_channels, in_channels/groups, R, S). kernel_size, stride, padding, dilation: an integer or (vertical,
@@ -148,25 +157,13 @@ class Conv2d(Conv):
     "replicate" or "circular".
 
     Where nothing is recorded (arrays, no_grad), filters are packed or transformed once and kept until they change;
-    Winograd's transform takes up to four times their memory. `train` gives it back.
+    Winograd's transform takes up to four times their memory. `train()` gives it back.
     """
 
     axes = 2
+    prepare = staticmethod(ops.prepare_conv2d)
     activation: str | None = None
     """"relu" where `fuse` found one behind."""
-
-    def __init__(
-        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-        padding_mode="zeros", device=None, dtype=None,
-    ):  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, 0, dilation, groups, bias, padding_mode, device,
-            dtype)  # fmt: skip
-        self._prepared = Prepared(ops.prepare_conv2d)
-
-    def train(self, mode=True):
-        self._prepared.clear()
-        return super().train(mode)
 
     def forward(self, input):
         return batched(self, self.of_batch, 4, input, self.activation)
@@ -192,6 +189,14 @@ class ConvTranspose(Conv):
     """Transposed convolutions, which need a size to tell inputs of several that give the same."""
 
     transposed = True
+
+    def __init__(
+        self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
+        dilation=1, padding_mode="zeros", device=None, dtype=None,
+    ):  # fmt: skip
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias,
+            padding_mode, device, dtype)  # fmt: skip
 
     def padding_to(self, input, output_size):
         """The output_padding that gives spatial axes of output_size, or with a batch and channels in front; None: the
@@ -226,14 +231,6 @@ class ConvTranspose2d(ConvTranspose):
 
     axes = 2
 
-    def __init__(
-        self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
-        dilation=1, padding_mode="zeros", device=None, dtype=None,
-    ):  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias,
-            padding_mode, device, dtype)  # fmt: skip
-
     def forward(self, input, output_size=None):
         return batched(self, self.of_batch, 4, input, output_size)
 
@@ -250,14 +247,6 @@ class ConvTranspose1d(ConvTranspose):
     """
 
     axes = 1
-
-    def __init__(
-        self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
-        dilation=1, padding_mode="zeros", device=None, dtype=None,
-    ):  # fmt: skip
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias,
-            padding_mode, device, dtype)  # fmt: skip
 
     def forward(self, input, output_size=None):
         return batched(self, self.of_batch, 3, input, output_size)

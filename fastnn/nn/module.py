@@ -247,6 +247,8 @@ class Module:
             raise TypeError(f"train: mode must be True or False, got {mode!r}")
         for module in self.modules():
             module.training = mode
+            if mode and "_prepared" in vars(module):
+                vars(module)["_prepared"].clear()  # what inference made of parameters
         return self
 
     def eval(self):
