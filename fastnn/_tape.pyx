@@ -10,6 +10,7 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint64_t
 from numpy.lib.array_utils import byte_bounds
 
@@ -254,7 +255,7 @@ cdef class Prepared:
         made = self.made  # other threads may clear it
         same = array is self.array and at == self.at
         # References: the Variable, maybe self, and the local name.
-        held = (<PyObject *>array).ob_refcnt > 2 + (array is self.array) or array.base != NULL
+        held = Py_REFCNT(array) > 2 + (array is self.array) or array.base != NULL
         if same and not versions.exposed and not held:
             return made
         versions.exposed = held  # who holds it now may write to it, and let go of it before the next call

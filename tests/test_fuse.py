@@ -105,6 +105,18 @@ def weight_read(self, x):
     return self.bn1(self.conv1(x)) + F.conv2d(x, self.conv1.weight, padding=1)
 
 
+def weight_computed_with(self, x):
+    return self.bn1(self.conv1(x)) + F.conv2d(x, self.conv1.weight * 2, padding=1)
+
+
+def weight_read_as_array(self, x):
+    return self.bn1(self.conv1(x)) * float(self.conv1.weight.data[0, 0, 0, 0])
+
+
+def scale_read(self, x):
+    return self.bn1(self.conv1(x)) * self.bn1.weight[0]
+
+
 def in_place(self, x):
     y = z = self.conv1(x)
     z += 1
@@ -152,6 +164,9 @@ FORMS = [
     (convolution_twice, 2, 1),
     (normalised_twice, 2, 1),
     (weight_read, 2, 1),
+    (weight_computed_with, 2, 1),
+    (weight_read_as_array, 2, 1),
+    (scale_read, 2, 1),
     (in_place, 2, 1),
     (written_to, 2, 1),
     (only_relu, 2, 1),
@@ -281,6 +296,36 @@ def test_what_would_overflow_is_left(factor):
     assert number(nn.fuse(model), nn.BatchNorm2d) == 1
 
 
+def test_other_layers_of_the_library():
+    """A recurrent layer and PReLU are called as a whole, like those of one operator."""
+
+    def forward(self, x):
+        y, (h, _) = self.lstm(self.prelu(self.bn1(self.conv1(x))).mean(1))
+        return y + h
+
+    model = warmed(Net(forward, lstm=nn.LSTM(8, 5), prelu=nn.PReLU()))
+    fused = nn.fuse(model)
+    assert number(fused, nn.BatchNorm2d) == 1
+    close(fused(X), model(X))
+
+
+def test_what_users_changed_is_left():
+    """A forward of an instance, and a subclass, do what they say."""
+
+    class Negative(nn.Conv2d):
+        def forward(self, input):
+            return -super().forward(input)
+
+    model = warmed(nn.Sequential(Negative(4, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)))
+    with pytest.raises(ValueError, match="fuse: forward of Sequential"):  # need_ndim of the super class asks for sizes
+        nn.fuse(model)
+    model[0] = nn.Identity()
+    model[1].forward = lambda x: x * 2
+    fused = nn.fuse(model)
+    assert [type(x) for x in fused][1:] == [nn.BatchNorm2d, nn.Conv2d, nn.Identity]
+    close(fused(X), model(X))
+
+
 def test_frozen_parameters():
     model = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4)).requires_grad_(False)
     assert [p.requires_grad for p in nn.fuse(model).parameters()] == [False, False]
@@ -288,6 +333,14 @@ def test_frozen_parameters():
 
 def by_value(self, x):
     return self.bn1(self.conv1(x)) if x.sum() > 0 else x
+
+
+def by_value_with_another_way(self, x):
+    try:
+        large = x.sum().item() > 0
+    except Exception:
+        large = False
+    return self.bn1(self.conv1(x)) if large else self.conv1(x)
 
 
 def by_size(self, x):
@@ -309,7 +362,7 @@ def by_object(self, x):
     return Result()
 
 
-@pytest.mark.parametrize("forward", [by_value, by_size, by_iteration, by_number, by_object])
+@pytest.mark.parametrize("forward", [by_value, by_value_with_another_way, by_size, by_iteration, by_number, by_object])
 def test_values_are_needed(forward):
     model = warmed(Net(forward))
     with pytest.raises(ValueError, match="fuse: forward of Net "):

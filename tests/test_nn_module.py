@@ -491,6 +491,33 @@ def test_sequential_computes_relu_in_the_pass_before(monkeypatch, make, tracked)
         assert np.array_equal(p, q, equal_nan=True)
 
 
+def test_sequential_calls_the_forward_of_a_subclass():
+    class Negative(nn.Conv2d):
+        def forward(self, input):
+            return -1 - super().forward(input).abs()
+
+    x = np.ones((1, 3, 5, 5), np.float32)
+    for given in (x, Tensor(x)):
+        y = nn.Sequential(Negative(3, 4, 3), nn.ReLU())(given)
+        assert not np.asarray(y.data if isinstance(y, Tensor) else y).any()
+
+
+def test_a_subclass_of_a_layer_sees_tensors():
+    """Arrays in, arrays out, whatever its forward computes with its parameters; and gradients for Tensors."""
+
+    class Standardised(nn.Conv2d):
+        def forward(self, input):
+            w = self.weight
+            w = (w - w.mean([1, 2, 3], keepdim=True)) / w.std([1, 2, 3], keepdim=True)
+            return F.conv2d(input, w, self.bias).view(input.size(0), -1)
+
+    layer, x = Standardised(3, 4, 3), np.random.default_rng(0).standard_normal((2, 3, 5, 5)).astype(np.float32)
+    y, t = layer(x), layer(Tensor(x))
+    assert type(y) is np.ndarray and y.shape == (2, 36) and np.array_equal(y, t.data)
+    t.sum().backward()
+    assert layer.weight.grad is not None
+
+
 def test_sequential_calls_a_forward_that_was_replaced():
     relu = nn.ReLU()
     relu.forward = lambda x: x * 0 + 5

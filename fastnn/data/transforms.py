@@ -106,6 +106,7 @@ class RandomCrop:
 
     @staticmethod
     def two(value: Any, name: str, least: int) -> tuple[int, int]:
+        """An option of two integers, or one for both."""
         both = tuple(value) if isinstance(value, tuple | list) else (value, value)
         if len(both) != 2 or not all(is_int(n) for n in both):
             raise TypeError(f"RandomCrop: {name} must be an integer or two, got {value!r}")

@@ -140,6 +140,7 @@ def network_of_run(run: Trace) -> Network:
 
 
 def step_of_operation(operation, made):
+    """The step of an operation, given those of the operations before."""
     kind = OPERATORS.get(operation.name, Kind.OTHER)
     data = [x for x in operation.operands() if x.data]
     if operation.name == "times" and len(data) > 1:

@@ -77,10 +77,12 @@ class Summary:
 
 
 def shapes_text(shapes):
+    """Shapes as the table has them."""
     return "–" if shapes is None else " ".join(str(list(shape)) for shape in shapes)
 
 
 def parameters_text(row):
+    """A row's number of parameters, and whether they are frozen or counted above."""
     if not row.parameters:
         return "(recursive)" if row.recursive else "–"
     frozen = row.parameters - row.trainable

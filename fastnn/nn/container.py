@@ -7,7 +7,7 @@ from operator import index
 
 from fastnn import functional as F
 from fastnn.nn.activation import ReLU
-from fastnn.nn.module import Module, indented
+from fastnn.nn.module import Module, indented, is_own
 
 __all__ = ["ModuleDict", "ModuleList", "Parallel", "Residual", "Sequential"]
 
@@ -104,10 +104,8 @@ class Sequential(Numbered):
 
 
 def one_pass(module, following):
-    """Can a layer and the ReLU behind it be computed in one pass over memory? Not if somebody replaced a forward."""
-    return type(following) is ReLU and hasattr(module, "forward_relu") and not (
-        "forward" in vars(module) or "forward" in vars(following)
-    )  # fmt: skip
+    """Can a layer and the ReLU behind it be computed in one pass over memory?"""
+    return type(following) is ReLU and hasattr(module, "forward_relu") and is_own(module) and is_own(following)
 
 
 class ModuleList(Numbered):

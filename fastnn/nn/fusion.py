@@ -9,19 +9,20 @@ the layers that are called with them, and any other use. Nothing is concluded fr
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from copy import deepcopy
 from opcode import opmap
 from weakref import ref
 
 import numpy as np
 
-from fastnn._tape import expect_symbols
+from fastnn._tape import expect_symbols, observe
 from fastnn.autograd import Tensor, no_grad
 from fastnn.nn.activation import ReLU
 from fastnn.nn.container import Numbered, Residual
 from fastnn.nn.conv import Conv2d, ConvTranspose2d
 from fastnn.nn.linear import Identity
-from fastnn.nn.module import Layer, Module, Parameter
+from fastnn.nn.module import Module, Parameter, is_own
 from fastnn.nn.norm import BatchNorm2d
 
 __all__ = ["fuse"]
@@ -37,7 +38,8 @@ def fuse(model):
     uses, with weights that were folded in double precision. A ReLU module becomes Identity where all it does is taken
     over by such a Conv2d, whose repr says activation=relu. Any `forward` will do, of shortcuts and shared layers, if
     what it does depends on no value and no size of a Tensor; calls of functional.relu, and a ReLU module that is also
-    used behind something else, stay. Weights must not be used but by their layer, nor read as arrays in `forward`.
+    used behind something else, stay. Layers whose parameters are shared, or used by `forward` itself, are left; it must
+    not read the statistics of a batch norm.
 
     The model is not changed. TypeError if it is no Module. ValueError if `forward` needs values or sizes; its parts may
     still be fused: `model.backbone = nn.fuse(model.backbone)`.
@@ -107,29 +109,53 @@ class Trace:
         if not hasattr(root, "forward"):
             raise ValueError(f"fuse: {type(root).__name__} has no forward, expected a Module that can be called")
         self.apart: set[int] = set()
-        """ids of parameters that were used by something else than their layer."""
+        """ids of parameters that are used by something else than one layer."""
+        self.failure: str | None = None
+        """What was asked of a Symbol that only a Tensor has, even if forward caught the error."""
         self.layers = {id(x): x for x in root.modules() if is_leaf(x)}
-        owners = [p for x in root.modules() for p in x.own_parameters().values()]
-        self.shared = {id(p) for p in owners if sum(q is p for q in owners) > 1}
-        if root is self.layers.get(id(root)):
-            return
+        if root is not self.layers.get(id(root)):
+            self.run(root)
+
+    def run(self, root):
+        """Call the Module. ValueError if that is impossible without values."""
+        owned = [p for module in root.modules() for p in module.own_parameters().values()]
+        for p in owned:
+            p.versions.exposed = False
         for layer in self.layers.values():
             vars(layer)["forward"] = self.recorder(layer)
         expect_symbols(1)
+        before = observe(self)
         try:
             inputs = [Symbol(self) for _ in required(root)]
             with no_grad():  # as with arrays
                 self.keep(root(*inputs))
-        except NeedsValueError as error:
-            raise ValueError(f"fuse: forward of {type(root).__name__} {error}, which is only known in a call") from None
+        except NeedsValueError:
+            pass
         except Exception as error:
             raise ValueError(
                 f"fuse: forward of {type(root).__name__} cannot run without values: {type(error).__name__}: {error}"
             ) from error
         finally:
+            observe(before)
             expect_symbols(-1)
             for layer in self.layers.values():
                 vars(layer).pop("forward", None)
+        if self.failure is not None:
+            raise ValueError(f"fuse: forward of {type(root).__name__} {self.failure}")
+        times = Counter(map(id, owned))
+        self.apart |= {id(p) for p in owned if p.versions.exposed or times[id(p)] > 1}
+
+    def called(self, forward, args, options, results):
+        """The tape's observer: an operation without a Symbol, perhaps on a parameter."""
+        self.use(args, options)
+
+    def overwritten(self, target, source):
+        """The tape's observer: a change in place."""
+        self.use(target)
+
+    def use(self, *operands):
+        """Note what parameters are used by anything but their layer."""
+        self.apart |= {id(x) for x in flattened(operands) if isinstance(x, Parameter)}
 
     def recorder(self, layer):
         """A forward that notes the call."""
@@ -149,7 +175,7 @@ class Trace:
         """The result of anything else that is done with Symbols."""
         for symbol in symbols_in(operands):
             symbol_uses(symbol).append(None)
-        self.apart |= {id(x) for x in flattened(operands) if isinstance(x, Parameter)}
+        self.use(*operands)
         return Symbol(self)
 
     def keep(self, results):
@@ -158,7 +184,7 @@ class Trace:
             if isinstance(x, Symbol):
                 symbol_uses(x).append(None)
             elif x is not None and not isinstance(x, int | float | str | np.ndarray | Tensor):
-                raise NeedsValueError(f"returns a {type(x).__name__}, expected Tensors in lists, tuples and dicts")
+                self.failure = f"returns a {type(x).__name__}, expected Tensors in lists, tuples and dicts"
 
     def followed_by(self, kinds, kind):
         """(layer, other layer) for each layer of these kinds that is called once, whose result is the input of a call
@@ -167,9 +193,11 @@ class Trace:
             calls = self.calls.get(key, ())
             if type(layer) not in kinds or len(calls) != 1 or calls[0].symbol() is not None:
                 continue
-            parameters = {id(p) for p in layer.own_parameters().values()}
             following = calls[0].uses[0] if len(calls[0].uses) == 1 else None
-            if following is None or type(following.layer) is not kind or parameters & (self.apart | self.shared):
+            if following is None or type(following.layer) is not kind:
+                continue
+            owned = [*layer.own_parameters().values(), *following.layer.own_parameters().values()]
+            if any(id(p) in self.apart for p in owned):
                 continue
             if kind is ReLU or len(self.calls[id(following.layer)]) == 1:
                 yield layer, following.layer
@@ -195,6 +223,12 @@ class NeedsValueError(Exception):
     """A Symbol was asked for what only a Tensor has."""
 
 
+def refuse(symbol, what):
+    """Give the trace up, also if forward catches the error and goes another way."""
+    object.__getattribute__(symbol, "trace").failure = f"{what}, which is only known in a call"
+    raise NeedsValueError(what)
+
+
 class Symbol(Tensor):
     """A Tensor without data: all that is done with it makes another Symbol, and is noted."""
 
@@ -215,11 +249,11 @@ class Symbol(Tensor):
         if name.startswith("__") or name in ("trace", "applied"):
             return object.__getattribute__(self, name)
         if name in ("numpy", "item", "tolist", "backward"):
-            raise NeedsValueError(f"uses {name}")
+            refuse(self, f"uses {name}")
         return object.__getattribute__(self, "trace").operation(self)
 
     def __setattr__(self, name, value):
-        raise NeedsValueError(f"assigns {name}")
+        refuse(self, f"assigns {name}")
 
     def __repr__(self):
         return "Symbol()"
@@ -229,7 +263,7 @@ class Symbol(Tensor):
         caller = sys._getframe(1)
         code, at = caller.f_code.co_code, caller.f_lasti
         if code[at] != opmap["UNPACK_SEQUENCE"]:
-            raise NeedsValueError("needs the length of a Tensor")
+            refuse(self, "needs the length of a Tensor")
         return iter([self[i] for i in range(code[at + 1])])
 
     def __call__(self, *args, **kwargs):  # of a method
@@ -240,7 +274,7 @@ def value_needed(name):
     """A special method that Symbols cannot have."""
 
     def method(self, *args):
-        raise NeedsValueError(f"needs the value of a Tensor, for __{name}__")
+        refuse(self, f"needs the value of a Tensor, for __{name}__")
 
     return method
 
@@ -282,9 +316,8 @@ def symbols_in(value):
 
 
 def is_leaf(module):
-    """Is it one of fastnn's own layers, which is called as a whole?"""
-    own = type(module).__module__.startswith("fastnn.nn.")
-    return own and isinstance(module, Layer) and not isinstance(module, Numbered | Residual)
+    """Is it one of fastnn's own Modules that is called as a whole?"""
+    return is_own(module) and hasattr(module, "forward") and not isinstance(module, Numbered | Residual)
 
 
 def required(module):

@@ -297,10 +297,25 @@ class Module:
 
 class Layer(Module):
     """A Module whose `forward` takes arrays as well as Tensors itself, so that a call costs nothing more: those of
-    fastnn. It fetches its parameters by `operands`."""
+    fastnn. It fetches its parameters by `operands`. A user's subclass is called as any Module, since its forward may be
+    written for Tensors."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith(OWN) and "__call__" not in vars(cls):
+            cls.__call__ = Module.__call__
 
     def __call__(self, *args, **kwargs):
         return self.forward(*args, **kwargs)
+
+
+OWN = "fastnn.nn."
+"""What the names of modules with fastnn's own layers begin with."""
+
+
+def is_own(module):
+    """Is it of a class of fastnn, and not of a user's subclass, and has nobody replaced its forward?"""
+    return type(module).__module__.startswith(OWN) and "forward" not in vars(module)
 
 
 def operands(input, *parameters):

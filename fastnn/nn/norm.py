@@ -124,9 +124,8 @@ class BatchNorm(ChannelNorm):
             mean = var = count = None
         momentum = 0.0 if self.momentum is None and count is None else self.momentum
         return call(
-            ops.batch_norm_forward, input, *operands(input, self.weight, self.bias), mean, var, training=batch,
-            relu=relu,
-            momentum=momentum, eps=self.eps, num_batches_tracked=count if batch else None)  # fmt: skip
+            ops.batch_norm_forward, input, *operands(input, self.weight, self.bias), mean, var, relu=relu,
+            training=batch, momentum=momentum, eps=self.eps, num_batches_tracked=count if batch else None)  # fmt: skip
 
 
 class BatchNorm1d(BatchNorm):

@@ -187,6 +187,7 @@ class Run:
     # ---- arguments ----
 
     def set_schedule(self, scheduler: Any, every: str) -> None:
+        """Check and take over fit's scheduler and schedule_every."""
         if every not in ("epoch", "batch"):
             raise ValueError(f"fit: schedule_every is {every!r}, expected 'epoch' or 'batch'")
         if scheduler is not None and not hasattr(scheduler, "step"):
@@ -201,12 +202,14 @@ class Run:
         self.epoch_scheduler = scheduler if every == "epoch" else None
 
     def set_clipping(self, norm: float | None, value: float | None) -> None:
+        """Likewise clip_grad_norm and clip_grad_value."""
         for name, bound in (("clip_grad_norm", norm), ("clip_grad_value", value)):
             if bound is not None and not number(bound, "fit", name) > 0:
                 raise ValueError(f"fit: {name} is {bound}, expected a number above 0")
         self.clip_norm, self.clip_value = norm, value
 
     def set_statistics(self, every: bool | int) -> None:
+        """Likewise gradient_statistics."""
         if not isinstance(every, bool | np.bool) and not is_int(every):
             raise TypeError(f"fit: gradient_statistics must be True, False or an integer, got {every!r}")
         if every < 0:
@@ -227,6 +230,7 @@ class Run:
         ]
 
     def set_stopping(self, stopping: EarlyStopping | None) -> None:
+        """Likewise early_stopping."""
         if stopping is not None and not isinstance(stopping, EarlyStopping):
             raise TypeError(f"fit: early_stopping must be an EarlyStopping, got {type(stopping).__name__}")
         if stopping is not None and stopping.monitor not in self.names():
@@ -237,6 +241,7 @@ class Run:
         self.stopping = stopping
 
     def set_checkpoint(self, path: Any, every: int | None) -> None:
+        """Likewise checkpoint and checkpoint_every."""
         if every is not None and not is_int(every):
             raise TypeError(f"fit: checkpoint_every must be an integer or None, got {every!r}")
         if every is not None and every < 1:
