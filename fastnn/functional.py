@@ -36,6 +36,8 @@ __all__ = [
     "flatten",
     "gelu",
     "group_norm",
+    "gru",
+    "gru_step",
     "hardmax",
     "hardsigmoid",
     "hardswish",
@@ -71,6 +73,8 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "rnn",
+    "rnn_step",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -560,15 +564,51 @@ def whiten(input, running_mean=None, running_cov=None, method="zca", training=Fa
     return call(ops.whiten_forward, input, running_mean, running_cov, *options)
 
 
-def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
-    """One step of a long short-term memory: the states (h, c), each (N, H), from input (N, D) and the states before.
+def rnn_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, nonlinearity="tanh"):
+    """One step of a simple recurrent network: the state (N, H) from input (N, D) and the state before.
 
-    w_ih (4H, D), w_hh (4H, H), biases (4H,) or None, with rows in the order of gates i, f, g, o. h0, c0: (N, H), None
-    for zeros.
+    w_ih (H, D), w_hh (H, H), biases (H,) or None. h0: (N, H), None for zeros. nonlinearity: "tanh" or "relu".
     """
-    return call(ops.lstm_step_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0)
+    return call(ops.rnn_step_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, nonlinearity=nonlinearity)
 
 
-def lstm(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
-    """The same over a sequence, input (T, N, D): (y, h, c), y (T, N, H) all hidden states, h and c (N, H) the last."""
-    return call(ops.lstm_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0)
+def rnn(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, nonlinearity="tanh", lengths=None, reverse=False):
+    """The same over a sequence, input (T, N, D): (y, h), y (T, N, H) all states, h (N, H) the last.
+
+    lengths: (N,) how many times each sample has, None for T; y is zero behind them. reverse: from last to first.
+    """
+    options = {"nonlinearity": nonlinearity, "lengths": lengths, "reverse": reverse}
+    return call(ops.rnn_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, **options)
+
+
+def gru_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, variant="torch"):
+    """One step of a gated recurrent unit: the state (N, H) from input (N, D) and the state before.
+
+    w_ih (3H, D), w_hh (3H, H), biases (3H,) or None, with rows in the order of gates r, z, n. h0: (N, H), None for
+    zeros. variant: "torch", or "paper" for that of 2014; see ops.gru_step_forward.
+    """
+    return call(ops.gru_step_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, variant=variant)
+
+
+def gru(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, variant="torch", lengths=None, reverse=False):
+    """The same over a sequence, with the results and options of rnn."""
+    options = {"variant": variant, "lengths": lengths, "reverse": reverse}
+    return call(ops.gru_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, **options)
+
+
+def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, w_hr=None, *, h0=None, c0=None):
+    """One step of a long short-term memory: the states (h, c) from input (N, D) and the states before.
+
+    w_ih (4H, D), w_hh (4H, P), biases (4H,) or None, with rows in the order of gates i, f, g, o; w_hr (P, H), a
+    projection of h, or None (P = H). h0: (N, P), c0: (N, H), None for zeros.
+    """
+    return call(ops.lstm_step_forward, input, w_ih, w_hh, b_ih, b_hh, w_hr, h0=h0, c0=c0)
+
+
+def lstm(input, w_ih, w_hh, b_ih=None, b_hh=None, w_hr=None, *, h0=None, c0=None, lengths=None, reverse=False):
+    """The same over a sequence, input (T, N, D): (y, h, c), y (T, N, P) all hidden states, h and c the last.
+
+    lengths and reverse: as in rnn.
+    """
+    options = {"lengths": lengths, "reverse": reverse}
+    return call(ops.lstm_forward, input, w_ih, w_hh, b_ih, b_hh, w_hr, h0=h0, c0=c0, **options)

@@ -47,18 +47,16 @@ from fastnn.descriptors.pool import (
     pool2d_desc,
     subsample2d_desc,
 )
-from fastnn.descriptors.recurrent import (
-    LstmDesc,
-    lstm_desc,
-)
+from fastnn.descriptors.recurrent import GATES, RecurrentDesc, recurrent_desc
 
 __all__ = [
+    "GATES",
     "BatchNormDesc",
     "Conv2dDesc",
-    "LstmDesc",
     "MaxUnpool2dDesc",
     "PadDesc",
     "Pool2dDesc",
+    "RecurrentDesc",
     "ResponseNormDesc",
     "RowNormDesc",
     "Subsample2dDesc",
@@ -75,7 +73,6 @@ __all__ = [
     "instance_norm_desc",
     "is_int",
     "layer_norm_desc",
-    "lstm_desc",
     "max_unpool1d_desc",
     "max_unpool2d_desc",
     "number",
@@ -83,6 +80,7 @@ __all__ = [
     "pair",
     "pool1d_desc",
     "pool2d_desc",
+    "recurrent_desc",
     "response_norm_desc",
     "subsample2d_desc",
     "upsample_desc",
