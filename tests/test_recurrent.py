@@ -40,13 +40,19 @@ def arguments(kind, t, n, d, h, p=6):
     return cell if t else f"{cell}_step", {name: a.astype(np.float32) for name, a in arrays.items()}, options
 
 
+def call(op, arrays, options):
+    x, w_ih, w_hh, *_ = arrays.values()
+    rest = {name: a for name, a in arrays.items() if name not in ("x", "w_ih", "w_hh")}
+    return getattr(functional, op)(x, w_ih, w_hh, **rest, **options)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("n", [1, 3, 20])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sequence_is_its_steps(kind, n, isa):
     op, arrays, options = arguments(kind, 4, n, 9, 35)
     with forced(isa):
-        y, *last = getattr(functional, op)(*arrays.values(), **options) if False else call(op, arrays, options)
+        y, *last = call(op, arrays, options)
         state = {name: arrays[name] for name in ("h0", "c0") if name in arrays}
         for x_t, y_t in zip(arrays["x"], y, strict=True):
             after = as_tuple(call(f"{op}_step", {**arrays, "x": x_t, **state}, options))
@@ -55,12 +61,6 @@ def test_sequence_is_its_steps(kind, n, isa):
     assert np.array_equal(last[0], y[-1])
     for got, want in zip(last, state.values(), strict=True):
         np.testing.assert_allclose(got, want, atol=2e-5)
-
-
-def call(op, arrays, options):
-    x, w_ih, w_hh, *_ = arrays.values()
-    rest = {name: a for name, a in arrays.items() if name not in ("x", "w_ih", "w_hh")}
-    return getattr(functional, op)(x, w_ih, w_hh, **rest, **options)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -150,7 +150,8 @@ def test_only_needed_gradients(kind, t):
     op, arrays, options = arguments(kind, t, 2, 3, 5)
     names = specs()[op].grads
     for absent in (None, "b_ih", "b_hh", "h0"):
-        outputs, ctx = getattr(ops, f"{op}_forward")(**{**arrays, absent or "x": None if absent else arrays["x"]}, **options)
+        there = {name: a for name, a in arrays.items() if name != absent}
+        outputs, ctx = getattr(ops, f"{op}_forward")(**there, **options)
         dy = as_tuple(outputs) if isinstance(outputs, tuple) else outputs
         backward = getattr(ops, f"{op}_backward")
         every = backward(dy, ctx)
@@ -162,7 +163,7 @@ def test_only_needed_gradients(kind, t):
 
 
 def test_bias_gradients_are_equal_but_not_shared():
-    op, arrays, _ = arguments("lstm", 3, 2, 3, 5)
+    _, arrays, _ = arguments("lstm", 3, 2, 3, 5)
     (y, _, _), ctx = ops.lstm_forward(**arrays)
     _, _, _, db_ih, db_hh, *_ = ops.lstm_backward((np.ones_like(y), None, None), ctx)
     assert np.array_equal(db_ih, db_hh)
@@ -196,7 +197,7 @@ def test_empty_batch(kind, t):
 
 def test_memory_is_bounded():
     """Without keep: a copy of the weights, and x and gates of 256 samples, however long the sequence is."""
-    op, arrays, _ = arguments("lstm", 2000, 4, 32, 32)
+    _, arrays, _ = arguments("lstm", 2000, 4, 32, 32)
     runtime.scratch_peak()
     ops.lstm_forward(**arrays, keep=False)
     weights = 4 * 32 * (32 + 32)
@@ -240,38 +241,66 @@ def test_alignment_of_weights_does_not_change_results(isa, dtype, k):
 @pytest.mark.parametrize(("d", "h"), [(16, 16), (48, 20), (33, 64), (5, 19)])
 def test_alignment_of_weights_does_not_change_a_step(isa, dtype, d, h):
     """A single sample's step reads both matrices by whole cache lines, each wherever it begins."""
-    (x, w_ih, w_hh, *_), state = arguments(None, 1, d, h)
-    x, state = x.astype(dtype), {name: a.astype(dtype) for name, a in state.items()}
+    _, arrays, _ = arguments("lstm", None, 1, d, h)
+    arrays = {name: arrays[name].astype(dtype) for name in ("x", "w_ih", "w_hh", "h0", "c0")}
     with forced(isa):
         results = []
-        for offset in range(64 // x.itemsize):
-            moved = []
-            for w, place in (w_ih, offset), (w_hh, 3 * offset % (64 // x.itemsize)):
-                room = np.empty(w.size + 128 // x.itemsize, dtype)
-                begin = -room.ctypes.data % 64 // x.itemsize + place
-                moved.append(room[begin : begin + w.size].reshape(w.shape))
-                moved[-1][:] = w
-            results.append(functional.lstm_step(x, *moved, **state))
+        for offset in range(64 // arrays["x"].itemsize):
+            moved = dict(arrays)
+            for name, place in ("w_ih", offset), ("w_hh", 3 * offset % (64 // arrays["x"].itemsize)):
+                w = arrays[name]
+                room = np.empty(w.size + 128 // w.itemsize, dtype)
+                begin = -room.ctypes.data % 64 // w.itemsize + place
+                moved[name] = room[begin : begin + w.size].reshape(w.shape)
+                moved[name][:] = w
+            results.append(call("lstm_step", moved, {}))
     for h_new, c_new in results[1:]:
         assert np.array_equal(h_new, results[0][0])
         assert np.array_equal(c_new, results[0][1])
 
 
 @pytest.mark.parametrize(
-    ("op", "change", "error", "message"),
+    ("kind", "t", "change", "error", "message"),
     [
-        ("lstm_step", {"x": draw(2, 2, 3)}, ValueError, r"lstm_step: x has shape \(2, 2, 3\), expected \(N, D\)"),
-        ("lstm", {"x": draw(2, 3)}, ValueError, r"lstm: x has shape \(2, 3\), expected \(T, N, D\)"),
-        ("lstm", {"x": draw(0, 2, 3)}, ValueError, "at least one step"),
-        ("lstm", {"w_ih": draw(20, 4)}, ValueError, r"w_ih has shape \(20, 4\), expected \(20, 3\)"),
-        ("lstm", {"w_hh": draw(15, 5)}, ValueError, r"w_hh has shape \(15, 5\), expected \(4H, H\)"),
-        ("lstm", {"b_hh": draw(5)}, ValueError, r"b_hh has shape \(5,\), expected \(20,\)"),
-        ("lstm", {"h0": draw(5)}, ValueError, r"h0 has shape \(5,\), expected \(2, 5\)"),
-        ("lstm", {"c0": np.zeros((2, 5))}, TypeError, "c0 has dtype float64, expected float32"),
+        ("lstm", None, {"x": draw(2, 2, 3)}, ValueError, r"lstm_step: x has shape \(2, 2, 3\), expected \(N, D\)"),
+        ("gru", 3, {"x": draw(2, 3)}, ValueError, r"gru: x has shape \(2, 3\), expected \(T, N, D\)"),
+        ("rnn", 3, {"x": draw(0, 2, 3)}, ValueError, "at least one step"),
+        ("lstm", 3, {"w_ih": draw(20, 4)}, ValueError, r"w_ih has shape \(20, 4\), expected \(20, 3\)"),
+        ("lstm", 3, {"w_hh": draw(15, 5)}, ValueError, r"w_hh has shape \(15, 5\), expected \(4H, H\)"),
+        ("gru", 3, {"w_hh": draw(20, 5)}, ValueError, r"w_hh has shape \(20, 5\), expected \(3H, H\)"),
+        ("rnn", None, {"w_hh": draw(4, 5)}, ValueError, r"w_hh has shape \(4, 5\), expected \(H, H\)"),
+        ("projected", 3, {"w_hh": draw(15, 6)}, ValueError, r"w_hh has shape \(15, 6\), expected \(4H, P\)"),
+        ("projected", 3, {"w_hr": draw(5, 5)}, ValueError, r"w_hr has shape \(5, 5\), expected \(P, H\) with P = 6"),
+        ("lstm", 3, {"b_hh": draw(5)}, ValueError, r"b_hh has shape \(5,\), expected \(20,\)"),
+        ("gru", 3, {"b_ih": draw(5)}, ValueError, r"b_ih has shape \(5,\), expected \(15,\)"),
+        ("lstm", 3, {"h0": draw(5)}, ValueError, r"h0 has shape \(5,\), expected \(2, 5\)"),
+        ("projected", 3, {"h0": draw(2, 5)}, ValueError, r"h0 has shape \(2, 5\), expected \(2, 6\)"),
+        ("lstm", 3, {"c0": np.zeros((2, 5))}, TypeError, "c0 has dtype float64, expected float32"),
+        ("rnn", 3, {"lengths": [1, 2, 3]}, ValueError, r"rnn: lengths has shape \(3,\), expected \(2,\)"),
+        ("gru", 3, {"lengths": [0, 2]}, ValueError, "gru: lengths has elements from 0 to 2, expected 1 to 3"),
+        ("lstm", 3, {"lengths": [1, 4]}, ValueError, "lstm: lengths has elements from 1 to 4, expected 1 to 3"),
+        ("lstm", 3, {"lengths": [1.0, 2.0]}, TypeError, "lstm: lengths has dtype float64, expected integers"),
+        ("gru", None, {"variant": "keras"}, ValueError, "gru_step: variant is 'keras', expected 'torch' or 'paper'"),
+        ("rnn", 3, {"nonlinearity": "x"}, ValueError, "rnn: nonlinearity is 'x', expected 'tanh' or 'relu'"),
     ],
 )
-def test_errors(op, change, error, message):
-    args, state = arguments(3 if op == "lstm" else None, 2, 3, 5)
-    named = dict(zip(("x", "w_ih", "w_hh", "b_ih", "b_hh"), args, strict=True))
+def test_errors(kind, t, change, error, message):
+    op, arrays, options = arguments(kind, t, 2, 3, 5)
     with pytest.raises(error, match=message):
-        getattr(ops, f"{op}_forward")(**{**named, **state, **change})
+        getattr(ops, f"{op}_forward")(**{**arrays, **options, **change})
+
+
+@pytest.mark.parametrize(
+    ("dy", "error", "message"),
+    [
+        (np.ones((3, 2, 5), np.float32), TypeError, r"gru: dy must be a tuple \(dy, dh\), got ndarray"),
+        ((None,), ValueError, r"gru: dy has 1 elements, expected 2: \(dy, dh\)"),
+        ((draw(2, 2, 5), None), ValueError, r"gru: dy has shape \(2, 2, 5\), expected \(3, 2, 5\)"),
+        ((None, draw(2, 4)), ValueError, r"gru: dh has shape \(2, 4\), expected \(2, 5\)"),
+    ],
+)
+def test_gradient_errors(dy, error, message):
+    _, arrays, _ = arguments("gru", 3, 2, 3, 5)
+    _, ctx = ops.gru_forward(**arrays)
+    with pytest.raises(error, match=message):
+        ops.gru_backward(dy, ctx)
