@@ -75,6 +75,7 @@ def test_recurrent_rows(script):
     rows = {task.name: task for task in script("compare_recurrent").tasks()}
     assert len(rows) == len(list(script("compare_recurrent").tasks())) == 15 + 18 + 2
     assert rows["GRU step 128"].targets == {"torch": 8} and rows["GRU step 512"].targets == {"torch": 3}
+    assert rows["RNN step 256"].targets == {}
     assert rows["RNN 100x1 128->128"].targets == {"torch": 2.5, "onnxruntime": 1.2}
     assert rows["LSTM 50x64 512->512 training"].targets == {"torch": 1.4}
 
