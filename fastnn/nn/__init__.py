@@ -83,7 +83,7 @@ from fastnn.nn.pool import (
     MinPool2d,
     SubSample2d,
 )
-from fastnn.nn.recurrent import LSTM, LSTMCell
+from fastnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastnn.nn.upsample import Upsample, UpsampleZeros2d, UpsamplingBilinear2d, UpsamplingNearest2d
 
 # `import fastnn.nn.functional as F`, as of torch
@@ -92,7 +92,9 @@ sys.modules.update({"fastnn.nn.functional": functional, "fastnn.nn.init": init})
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
     "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -118,6 +120,7 @@ __all__ = [
     "Dropout2d",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "Hardmax",
     "Hardsigmoid",
@@ -155,6 +158,7 @@ __all__ = [
     "Parallel",
     "Parameter",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",
