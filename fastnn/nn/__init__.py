@@ -84,6 +84,7 @@ from fastnn.nn.pool import (
     SubSample2d,
 )
 from fastnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from fastnn.nn.sequence import ManyToMany, ManyToOne, OneToMany
 from fastnn.nn.upsample import Upsample, UpsampleZeros2d, UpsamplingBilinear2d, UpsamplingNearest2d
 
 # `import fastnn.nn.functional as F`, as of torch
@@ -144,6 +145,8 @@ __all__ = [
     "LocalResponseNorm",
     "LogSoftmax",
     "MSELoss",
+    "ManyToMany",
+    "ManyToOne",
     "MaxPool1d",
     "MaxPool2d",
     "MaxUnpool1d",
@@ -154,6 +157,7 @@ __all__ = [
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
+    "OneToMany",
     "PReLU",
     "Parallel",
     "Parameter",
