@@ -6,7 +6,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from nn_support import close, compare, flat, name_of, pair
+from nn_support import close, compare, name_of, pair
 
 import fastnn
 from fastnn import Tensor, nn
@@ -420,50 +420,6 @@ def test_embedding_from_pretrained():
         nn.Embedding.from_pretrained(table[0])
 
 
-def test_lstm_states(torch):
-    """Given states and their gradients; arrays, Tensors, and both."""
-    options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
-    ours, theirs = pair(torch, "LSTM", (3, 4), options, np.float64)
-    rng = np.random.default_rng(0)
-    x, h, c = (rng.standard_normal(shape) for shape in ((2, 5, 3), (4, 2, 4), (4, 2, 4)))
-    leaves = [Tensor(a, True) for a in (x, h, c)]
-    theirs_leaves = [torch.tensor(a, requires_grad=True) for a in (x, h, c)]
-    got = flat(ours(leaves[0], (leaves[1], leaves[2])))
-    want = flat(theirs(theirs_leaves[0], tuple(theirs_leaves[1:])))
-    sum(y.square().sum() for y in got).backward()
-    sum((t * t).sum() for t in want).backward()
-    for a, b in zip(leaves, theirs_leaves, strict=True):
-        close(a.grad, b.grad.numpy(), np.float64, "gradient", 200)
-    for results in (flat(ours(x, (h, c))), flat(ours(x, (leaves[1], c)))):
-        for y, t in zip(results, want, strict=True):
-            close(np.asarray(getattr(y, "data", y)), t.detach().numpy(), np.float64, "result", 200)
-    assert isinstance(ours(x)[0], np.ndarray)
-
-
-def test_lstm_cell_is_a_step_of_lstm():
-    lstm, cell = nn.LSTM(3, 4), nn.LSTMCell(3, 4)
-    cell.load_state_dict({key.removesuffix("_l0"): x for key, x in lstm.state_dict().items()})
-    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
-    state = None
-    for each in x:
-        state = cell(each, state)
-    y, (h, c) = lstm(x)
-    close(state[0], h[0], np.float32, "h", 30)
-    close(state[1], c[0], np.float32, "c", 30)
-    assert np.array_equal(y[-1], h[0])
-    h, c = cell(x[0, 0], (state[0][0], state[1][0]))
-    assert h.shape == c.shape == (4,)
-
-
-def test_lstm_dropout_is_between_layers():
-    x = np.ones((3, 2, 4), np.float32)
-    one, two = nn.LSTM(4, 3, 1, dropout=0.5), nn.LSTM(4, 3, 2, dropout=0.5)
-    assert np.array_equal(one(x)[0], one.eval()(x)[0])
-    assert not np.array_equal(two(x)[0], two(x)[0])
-    two.eval()
-    assert np.array_equal(two(x)[0], two(x)[0])
-
-
 # ---- initialisation ----
 
 
@@ -480,7 +436,8 @@ def test_initial_values():
     linear = nn.Linear(200, 300)
     assert uniform(linear.weight.data, np.float32(1 / sqrt(200)))
     assert uniform(linear.bias.data, np.float32(1 / sqrt(200)))
-    for layer in (nn.LSTM(30, 25, 2, bidirectional=True), nn.LSTMCell(30, 25)):
+    recurrent = (nn.RNN, nn.GRU, nn.LSTM)
+    for layer in (*(c(30, 25, 2, bidirectional=True) for c in recurrent), nn.LSTMCell(30, 25), nn.GRUCell(30, 25)):
         assert all(uniform(p.data, np.float32(1 / 5)) for p in layer.parameters())
     table = nn.Embedding(500, 40).weight.data
     assert abs(table.mean()) < 6 / sqrt(20000) and abs(table.var() - 1) < 6 * sqrt(2 / 20000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.autograd import Tensor
+from fastnn.autograd import plain
 from fastnn.descriptors import is_int
 
 __all__ = ["batched", "blank", "checked_lengths", "counts", "need_ndim"]
@@ -56,7 +56,7 @@ def batched(layer, function, ndim, input, *options):
 
 def checked_lengths(name, lengths, t, n):
     """How many of t elements each of n sequences has, a list, array or Tensor of integers 1 to t, as an array."""
-    found = np.asarray(lengths.array if isinstance(lengths, Tensor) else lengths)
+    found = np.asarray(plain(lengths))
     if found.dtype.kind not in "iu":
         raise TypeError(f"{name}: lengths must be integers, got {lengths!r}")
     if found.shape != (n,):

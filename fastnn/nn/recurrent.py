@@ -15,9 +15,6 @@ from fastnn.tensor_ops import permute_forward
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
-PARAMETERS = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh", "w_hr": "weight_hr"}
-"""What a layer calls the arguments of its function, in the order of its state."""
-
 CHOICES = {"nonlinearity": ("tanh", "relu"), "variant": ("torch", "paper")}
 """The values of a cell's option."""
 
@@ -43,17 +40,15 @@ class Recurrent(Layer):
             setattr(self, key, value)
 
     def add_parameters(self, features, suffix, device, dtype):
-        """Parameters for input of so many features, and their names by the function's arguments."""
+        """Parameters for input of so many features; returns their names, in the order of the function's arguments."""
         gates, size = GATES[self.cell] * self.hidden_size, self.proj_size or self.hidden_size
-        shapes = {"w_ih": (gates, features), "w_hh": (gates, size)}
-        shapes |= dict.fromkeys(("b_ih", "b_hh"), (gates,) if self.bias else None)
+        shapes = {"weight_ih": (gates, features), "weight_hh": (gates, size)}
+        shapes |= dict.fromkeys(("bias_ih", "bias_hh"), (gates,) if self.bias else None)
         if self.proj_size:
-            shapes["w_hr"] = (self.proj_size, self.hidden_size)
-        names = {argument: PARAMETERS[argument] + suffix for argument in shapes}
-        for argument, name in names.items():
-            shape = shapes[argument]
-            setattr(self, name, None if shape is None else Parameter(blank(shape, device, dtype)))
-        return names
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        for name, shape in shapes.items():
+            setattr(self, name + suffix, None if shape is None else Parameter(blank(shape, device, dtype)))
+        return [name + suffix for name in shapes]
 
     def reset_parameters(self):
         """Draw the parameters anew."""
@@ -62,8 +57,8 @@ class Recurrent(Layer):
             init.uniform_(parameter, -bound, bound)
 
     def weights(self, names, x):
-        """The function's arguments beside x."""
-        return dict(zip(names, operands(x, *(getattr(self, name) for name in names.values())), strict=True))
+        """The function's arguments behind x."""
+        return operands(x, *[getattr(self, name) for name in names])
 
     def options(self):
         """The function's own options."""
@@ -114,7 +109,7 @@ class Cell(Recurrent):
         if single:
             x, *states = (each[None] for each in (x, *states))
         given = dict(zip(("h0", "c0"), states, strict=False))
-        after = getattr(F, f"{self.cell}_step")(x, **self.weights(self.names, x), **given, **self.options())
+        after = getattr(F, f"{self.cell}_step")(x, *self.weights(self.names, x), **given, **self.options())
         after = after if isinstance(after, tuple) else (after,)
         return self.returned([state[0] for state in after] if single else after)
 
@@ -203,7 +198,7 @@ class Layers(Recurrent):
     @property
     def all_weights(self):
         """The Parameters of every layer and direction, a list of lists."""
-        values = ([getattr(self, name) for name in names.values()] for names in self.names)
+        values = ([getattr(self, name) for name in names] for names in self.names)
         return [[value for value in each if value is not None] for each in values]
 
     def flatten_parameters(self):
@@ -213,8 +208,12 @@ class Layers(Recurrent):
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise TypeError(f"{type(self).__name__}: lengths is given beside a PackedSequence, which has its own")
+            if input.data.ndim != 2:
+                raise ValueError(
+                    f"{type(self).__name__}: input is a PackedSequence of data of shape {input.data.shape}, expected 2 "
+                    "dimensions"
+                )
             x, lengths = unpack(input)
-            need_ndim(self, x, 3)
             x, states = self.arguments(x, hx, len(self.names), len(lengths))
             y, states = self.over_time(x, states, lengths)
             return pack(y, *input[1:]), self.returned(states)
@@ -242,13 +241,13 @@ class Layers(Recurrent):
             if k and self.dropout and k % directions == 0:
                 x = F.dropout(x, self.dropout, self.training)
             given = {name: state[k] for name, state in zip(("h0", "c0"), states, strict=False)}
-            y, *after = function(x, **self.weights(names, x), **given, reverse=k % directions == 1, **options)
+            y, *after = function(x, *self.weights(names, x), **given, reverse=k % directions == 1, **options)
             outputs.append(y)
             last.append(after)
             if len(outputs) == directions:
                 x = F.cat(outputs, 2) if self.bidirectional else y
                 outputs = []
-        return x, [F.stack(each) for each in zip(*last, strict=True)]
+        return x, [F.stack(each) if len(each) > 1 else each[0][None] for each in zip(*last, strict=True)]
 
     def extra_repr(self):
         defaults = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import functional as F
-from fastnn.autograd import Tensor
+from fastnn.autograd import Tensor, plain
 from fastnn.descriptors import is_int
 from fastnn.nn.options import checked_lengths
 
@@ -46,22 +46,23 @@ class PackedSequence(Packed):
     __slots__ = ()
 
     def __new__(cls, data, batch_sizes, sorted_indices=None, unsorted_indices=None):
-        if sorted_indices is not None and unsorted_indices is None:
-            unsorted_indices = np.argsort(np.asarray(sorted_indices))
-        return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
+        batch_sizes, order, back = map(plain, (batch_sizes, sorted_indices, unsorted_indices))
+        if order is not None and back is None:
+            back = np.argsort(order)
+        return super().__new__(cls, data, batch_sizes, order, back)
 
     def lengths(self):
         """(N,) of the sequences, in the order of the batch."""
-        sizes = np.asarray(self.batch_sizes)
+        sizes, back = self.batch_sizes, self.unsorted_indices
         lengths = np.count_nonzero(sizes > np.arange(sizes.max(initial=0))[:, None], axis=1)
-        return lengths if self.unsorted_indices is None else lengths[np.asarray(self.unsorted_indices)]
+        return lengths if back is None else lengths[back]
 
     def places(self):
         """(t, n) of every row of data: which element of which sequence of the batch it is."""
-        sizes = np.asarray(self.batch_sizes)
+        sizes, order = self.batch_sizes, self.sorted_indices
         t = np.repeat(np.arange(len(sizes)), sizes)
         rank = np.arange(len(t)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return t, rank if self.sorted_indices is None else np.asarray(self.sorted_indices)[rank]
+        return t, rank if order is None else order[rank]
 
 
 def rows(data, index):
