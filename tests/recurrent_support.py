@@ -80,4 +80,5 @@ def same(got, want, dtype=np.float64, note=""):
     then sum T N of that."""
     assert list(got) == list(want)
     for key, value in want.items():
+        assert np.isfinite(value).all(), key
         close(got[key], value.astype(dtype), dtype, f"{key} {note}", 2 * T * (D + H + 20) + T * N)

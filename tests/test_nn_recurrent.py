@@ -73,11 +73,11 @@ def test_single_precision(torch, cell):
 # ---- lengths ----
 
 
-def padded(layer, garbage=7.0):
-    """Arrays as of arrays_of, with garbage behind LENGTHS."""
+def padded(layer, lengths=LENGTHS):
+    """Arrays as of arrays_of, NaN behind the ends."""
     x, *states = arrays_of(layer)
-    for n, length in enumerate(LENGTHS):
-        (x[n] if layer.batch_first else x[:, n])[length:] = garbage
+    for n, length in enumerate(lengths):
+        (x[n] if layer.batch_first else x[:, n])[length:] = np.nan
     return [x, *states]
 
 
@@ -129,7 +129,7 @@ def test_lengths_and_packed_sequences(torch, cell, bidirectional, enforce_sorted
         return call
 
     ours = layer_of(nn, cell, options)
-    arrays = padded(ours)
+    arrays = padded(ours, lengths)
     want = run(layer_of(torch.nn, cell, options), theirs_of(torch), arrays, packed(torch.nn))
     same(run(ours, leaf, arrays, packed(nn)), want)
     same(run(ours, leaf, arrays, lambda layer, x, hx: layer(x, hx, lengths=lengths)), want)
@@ -138,7 +138,7 @@ def test_lengths_and_packed_sequences(torch, cell, bidirectional, enforce_sorted
 @pytest.mark.parametrize("kind", [list, tuple, np.int32, np.uint8, Tensor], ids=str)
 def test_kinds_of_lengths(kind):
     layer = layer_of(nn, "gru", {})
-    x, h = padded(layer)
+    x, h = arrays_of(layer)
     lengths = np.array(LENGTHS)
     given = kind(lengths.tolist()) if kind in (list, tuple) else kind(lengths)
     assert np.array_equal(layer(x, h, lengths=given)[0], layer(x, h, lengths=lengths)[0])
@@ -156,7 +156,7 @@ def test_kinds_of_lengths(kind):
 def test_arrays_give_arrays(cell, lengths):
     """The same bits as Tensors, which one among the arguments makes of all."""
     layer = layer_of(nn, cell, {"num_layers": 2, "bidirectional": True})
-    x, *states = padded(layer)
+    x, *states = arrays_of(layer) if lengths is None else padded(layer)
     pair = len(states) == 2
 
     def results(x, *states):
@@ -447,7 +447,7 @@ BAD = [
     (
         lambda: nn.GRU(D, H)(nn.utils.rnn.pack_sequence([X])),
         ValueError,
-        r"GRU: input is a PackedSequence of data of shape \(4, 6, 3\), expected 2 dimensions",
+        r"GRU: input is a PackedSequence whose data have shape \(4, 6, 3\), expected 2 dimensions",
     ),
 ]
 

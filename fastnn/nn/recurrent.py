@@ -26,6 +26,8 @@ class Recurrent(Layer):
     """"rnn", "gru" or "lstm", the name of the function over a sequence."""
     option: str | None = None
     """The attribute that is an option of the function."""
+    shown: tuple[tuple[str, object], ...]
+    """What repr shows, if it is there and has another value."""
     proj_size = 0
 
     def __init__(self, input_size, hidden_size, bias, **option):
@@ -93,13 +95,20 @@ class Recurrent(Layer):
         """States as torch returns them."""
         return tuple(states) if self.cell == "lstm" else states[0]
 
+    def extra_repr(self):
+        values = ((name, getattr(self, name, usual), usual) for name, usual in self.shown)
+        options = (f"{name}={value}" for name, value, usual in values if value != usual)
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *options])
+
 
 class Cell(Recurrent):
     """What cells share: parameters weight_ih, weight_hh, bias_ih, bias_hh, and `forward`, one step."""
 
+    shown = ("bias", True), ("nonlinearity", "tanh"), ("variant", "torch")
+
     def __init__(self, input_size, hidden_size, bias, device, dtype, **option):
         super().__init__(input_size, hidden_size, bias, **option)
-        self.names = self.add_parameters(input_size, "", device, dtype)
+        self.parameter_names = self.add_parameters(input_size, "", device, dtype)
         self.reset_parameters()
 
     def forward(self, input, hx=None):
@@ -109,14 +118,9 @@ class Cell(Recurrent):
         if single:
             x, *states = (each[None] for each in (x, *states))
         given = dict(zip(("h0", "c0"), states, strict=False))
-        after = getattr(F, f"{self.cell}_step")(x, *self.weights(self.names, x), **given, **self.options())
+        after = getattr(F, f"{self.cell}_step")(x, *self.weights(self.parameter_names, x), **given, **self.options())
         after = after if isinstance(after, tuple) else (after,)
         return self.returned([state[0] for state in after] if single else after)
-
-    def extra_repr(self):
-        text = f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else f", bias={self.bias}")
-        values = ((self.option, getattr(self, self.option)) for _ in range(self.option is not None))
-        return text + "".join(f", {name}={value}" for name, value in values if value != CHOICES[name][0])
 
 
 class RNNCell(Cell):
@@ -173,6 +177,11 @@ class Layers(Recurrent):
     as those of the cell of the same name.
     """
 
+    shown = (
+        ("proj_size", 0), ("num_layers", 1), ("bias", True), ("batch_first", False), ("dropout", 0),
+        ("bidirectional", False), ("variant", "torch"),
+    )  # fmt: skip
+
     def __init__(
         self, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype,
         proj_size=0, **option,
@@ -189,16 +198,16 @@ class Layers(Recurrent):
         self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
         self.proj_size = proj_size
         directions = ("", "_reverse") if bidirectional else ("",)
-        self.names = []
+        self.parameter_names = []
         for layer in range(num_layers):
             features = len(directions) * (proj_size or hidden_size) if layer else input_size
-            self.names += [self.add_parameters(features, f"_l{layer}{d}", device, dtype) for d in directions]
+            self.parameter_names += [self.add_parameters(features, f"_l{layer}{d}", device, dtype) for d in directions]
         self.reset_parameters()
 
     @property
     def all_weights(self):
         """The Parameters of every layer and direction, a list of lists."""
-        values = ([getattr(self, name) for name in names] for names in self.names)
+        values = ([getattr(self, name) for name in names] for names in self.parameter_names)
         return [[value for value in each if value is not None] for each in values]
 
     def flatten_parameters(self):
@@ -206,21 +215,11 @@ class Layers(Recurrent):
 
     def forward(self, input, hx=None, *, lengths=None):
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise TypeError(f"{type(self).__name__}: lengths is given beside a PackedSequence, which has its own")
-            if input.data.ndim != 2:
-                raise ValueError(
-                    f"{type(self).__name__}: input is a PackedSequence of data of shape {input.data.shape}, expected 2 "
-                    "dimensions"
-                )
-            x, lengths = unpack(input)
-            x, states = self.arguments(x, hx, len(self.names), len(lengths))
-            y, states = self.over_time(x, states, lengths)
-            return pack(y, *input[1:]), self.returned(states)
+            return self.of_packed(input, hx, lengths)
         need_ndim(self, input, 2, 3)
         single, turned = input.ndim == 2, input.ndim == 3 and self.batch_first
         n = () if single else (input.shape[0 if turned else 1],)
-        x, states = self.arguments(input, hx, len(self.names), *n)
+        x, states = self.arguments(input, hx, len(self.parameter_names), *n)
         if single:
             x, *states = (each[..., None, :] for each in (x, *states))
         elif turned:
@@ -232,12 +231,25 @@ class Layers(Recurrent):
             y, *states = (each[..., 0, :] for each in (y, *states))
         return exchanged(y) if turned else y, self.returned(states)
 
+    def of_packed(self, input, hx, lengths):
+        """forward of a PackedSequence. States are in the order of the batch."""
+        name = type(self).__name__
+        if lengths is not None:
+            raise TypeError(f"{name}: lengths is given beside a PackedSequence, which has its own")
+        if getattr(input.data, "ndim", None) != 2:
+            came = getattr(input.data, "shape", type(input.data).__name__)
+            raise ValueError(f"{name}: input is a PackedSequence whose data have shape {came}, expected 2 dimensions")
+        x, lengths = unpack(input)
+        x, states = self.arguments(x, hx, len(self.parameter_names), len(lengths))
+        y, states = self.over_time(x, states, lengths)
+        return pack(y, *input[1:]), self.returned(states)
+
     def over_time(self, x, states, lengths):
         """(y, the last states) of x (T, N, D)."""
         function, options = getattr(F, self.cell), {"lengths": lengths, **self.options()}
         directions = 2 if self.bidirectional else 1
         last, outputs = [], []
-        for k, names in enumerate(self.names):
+        for k, names in enumerate(self.parameter_names):
             if k and self.dropout and k % directions == 0:
                 x = F.dropout(x, self.dropout, self.training)
             given = {name: state[k] for name, state in zip(("h0", "c0"), states, strict=False)}
@@ -248,13 +260,6 @@ class Layers(Recurrent):
                 x = F.cat(outputs, 2) if self.bidirectional else y
                 outputs = []
         return x, [F.stack(each) if len(each) > 1 else each[0][None] for each in zip(*last, strict=True)]
-
-    def extra_repr(self):
-        defaults = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0}
-        defaults |= {"bidirectional": False, "variant": "torch"}
-        values = {name: getattr(self, name, default) for name, default in defaults.items()}
-        shown = [f"{name}={value}" for name, value in values.items() if value != defaults[name]]
-        return ", ".join([f"{self.input_size}, {self.hidden_size}", *shown])
 
 
 def exchanged(x):
