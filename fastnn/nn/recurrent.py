@@ -101,7 +101,7 @@ class Recurrent(Layer):
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *options])
 
 
-class Cell(Recurrent):
+class RNNCellBase(Recurrent):
     """What cells share: parameters weight_ih, weight_hh, bias_ih, bias_hh, and `forward`, one step."""
 
     shown = ("bias", True), ("nonlinearity", "tanh"), ("variant", "torch")
@@ -123,7 +123,7 @@ class Cell(Recurrent):
         return self.returned([state[0] for state in after] if single else after)
 
 
-class RNNCell(Cell):
+class RNNCell(RNNCellBase):
     """One step of a simple recurrent network: (input, h) to the next h; see `fastnn.ops.rnn_step_forward`.
 
     Input: (N, input_size) or (input_size,); h: (N, hidden_size) or (hidden_size,), zeros if hx is None.
@@ -137,7 +137,7 @@ class RNNCell(Cell):
         super().__init__(input_size, hidden_size, bias, device, dtype, nonlinearity=nonlinearity)
 
 
-class GRUCell(Cell):
+class GRUCell(RNNCellBase):
     """One step of a gated recurrent unit: as RNNCell, with 3 hidden_size rows in the parameters.
 
     variant: "torch", whose reset gate is applied to the product with h, or "paper", to h itself, as in that of 2014,
@@ -150,7 +150,7 @@ class GRUCell(Cell):
         super().__init__(input_size, hidden_size, bias, device, dtype, variant=variant)
 
 
-class LSTMCell(Cell):
+class LSTMCell(RNNCellBase):
     """One step of a long short-term memory: (input, (h, c)) to the next (h, c); see `fastnn.ops.lstm_step_forward`.
 
     As RNNCell, with 4 hidden_size rows in the parameters; c has the shape of h.
@@ -162,7 +162,7 @@ class LSTMCell(Cell):
         super().__init__(input_size, hidden_size, bias, device, dtype)
 
 
-class Layers(Recurrent):
+class RNNBase(Recurrent):
     """What layers over sequences share: (input, hx) to (output, the last states).
 
     Input: (T, N, input_size), (N, T, input_size) with batch_first, (T, input_size), or a PackedSequence. output: of
@@ -267,10 +267,11 @@ def exchanged(x):
     return call(permute_forward, x, (1, 0, 2))
 
 
-class RNN(Layers):
+class RNN(RNNBase):
     """A simple recurrent network of num_layers layers over a sequence: (input, h_0) to (output, h_n).
 
-    Shapes, `lengths`, dropout and parameters are those of `Layers`. nonlinearity: "tanh" or "relu".
+    For shapes, `lengths`, dropout and parameters see `fastnn.nn.recurrent.RNNBase`.
+    nonlinearity: "tanh" or "relu".
     """
 
     cell, option = "rnn", "nonlinearity"
@@ -284,10 +285,11 @@ class RNN(Layers):
             nonlinearity=nonlinearity)  # fmt: skip
 
 
-class GRU(Layers):
+class GRU(RNNBase):
     """A gated recurrent unit of num_layers layers over a sequence: (input, h_0) to (output, h_n).
 
-    Shapes, `lengths`, dropout and parameters are those of `Layers`. variant: see GRUCell.
+    For shapes, `lengths`, dropout and parameters see `fastnn.nn.recurrent.RNNBase`.
+    variant: "torch" or "paper", see `fastnn.nn.GRUCell`.
     """
 
     cell, option = "gru", "variant"
@@ -301,11 +303,12 @@ class GRU(Layers):
             variant=variant)  # fmt: skip
 
 
-class LSTM(Layers):
+class LSTM(RNNBase):
     """A long short-term memory of num_layers layers over a sequence: (input, (h_0, c_0)) to (output, (h_n, c_n)).
 
-    Shapes, `lengths`, dropout and parameters are those of `Layers`; c has hidden_size features. proj_size: h is
-    projected to so many by weight_hr_l0, (proj_size, hidden_size), …; 0: it is not.
+    For shapes, `lengths`, dropout and parameters see `fastnn.nn.recurrent.RNNBase`.
+    proj_size: h is projected to so many features by weight_hr_l0, (proj_size, hidden_size), …, 0: it is not; c always
+    has hidden_size features.
     """
 
     cell = "lstm"

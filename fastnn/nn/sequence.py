@@ -6,7 +6,7 @@ from __future__ import annotations
 from fastnn import functional as F
 from fastnn.nn.module import Module
 from fastnn.nn.options import counts, need_ndim
-from fastnn.nn.recurrent import Layers
+from fastnn.nn.recurrent import RNNBase
 from fastnn.nn.utils.rnn import PackedSequence
 
 __all__ = ["ManyToMany", "ManyToOne", "OneToMany"]
@@ -17,7 +17,7 @@ class Form(Module):
 
     def __init__(self, rnn, head):
         name = type(self).__name__
-        if not isinstance(rnn, Layers):
+        if not isinstance(rnn, RNNBase):
             raise TypeError(f"{name}: rnn must be an RNN, GRU or LSTM, got {type(rnn).__name__}")
         if not callable(head):
             raise TypeError(f"{name}: head must be a Module or a function, got {type(head).__name__}")
