@@ -372,7 +372,7 @@ typedef struct {
 /* The second GRU is that of 2014, which resets the state before its product with the weights. */
 enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_GRU_PAPER, FNN_CELLS };
 
-/* A panel [k][nr] of packed weights, and where its product goes: the first `width` <= nr elements. */
+/* A panel of packed weights, k rows of nr, and where its product goes: the first `width` <= nr elements. */
 typedef struct {
     const void *w;
     void *c;
@@ -407,8 +407,8 @@ typedef struct {
 } fnn_cell_gradient;
 
 typedef struct {
-    /* c (+)= v^T w of up to 4 panels, with the sums of gemm.tile */
-    void (*row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel);
+    /* c (+)= v^T w of up to 4 panels, with the sums of gemm.tile; rows of w are `pitch` elements apart */
+    void (*row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel, ptrdiff_t pitch);
     /* c[j] (+)= w[j] v, j < rows, of unpacked weights with k contiguous columns */
     void (*matvec)(ptrdiff_t rows, ptrdiff_t k, const void *w, const void *v, void *c, int accumulate);
     /* the cells; those whose second product needs the result of the first are made in two parts */

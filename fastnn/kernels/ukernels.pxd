@@ -367,7 +367,7 @@ cdef extern from "ukernels.h" nogil:
     ctypedef void (*fnn_backward_t)(const fnn_cell_gradient *s) noexcept nogil
 
     ctypedef struct fnn_recurrent_ukernels:
-        void (*row)(int panels, Py_ssize_t k, const void *v, const fnn_panel *panel) noexcept nogil
+        void (*row)(int panels, Py_ssize_t k, const void *v, const fnn_panel *panel, Py_ssize_t pitch) noexcept nogil
         void (*matvec)(Py_ssize_t rows, Py_ssize_t k, const void *w, const void *v, void *c,
                        int accumulate) noexcept nogil
         fnn_forward_t forward[5][2]
