@@ -71,6 +71,7 @@ __all__ = [
     "relu",
     "relu6",
     "rms_norm",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -572,3 +573,36 @@ def lstm_step(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
 def lstm(input, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, c0=None):
     """The same over a sequence, input (T, N, D): (y, h, c), y (T, N, H) all hidden states, h and c (N, H) the last."""
     return call(ops.lstm_forward, input, w_ih, w_hh, b_ih, b_hh, h0=h0, c0=c0)
+
+
+def scaled_dot_product_attention(
+    query,
+    key,
+    value,
+    attn_mask=None,
+    dropout_p=0.0,
+    is_causal=False,
+    scale=None,
+    enable_gqa=False,
+    *,
+    need_weights=False,
+):
+    """softmax(scale query keyᵀ + attn_mask) value over the keys; see ops.scaled_dot_product_attention_forward.
+
+    attn_mask: of bools, True where a query sees a key, or numbers to add. dropout_p: with this probability a weight is
+    dropped, whatever the mode; the weights are then stored. need_weights: (result, weights); gradients can be taken
+    through both.
+    """
+    arguments = query, key, value, attn_mask, is_causal, scale, enable_gqa
+    if dropout_p:
+        _, weights = call(ops.scaled_dot_product_attention_weights_forward, *arguments)
+        weights = dropout(weights, dropout_p)
+        if value.shape[:-2] != weights.shape[:-2]:  # heads that share their values
+            group = weights.shape[-3] // value.shape[-3]
+            value = call(tensor_ops.stack_forward, [value] * group, -3)
+            value = call(tensor_ops.reshape_forward, value, (*weights.shape[:-2], *value.shape[-2:]))
+        y = call(tensor_ops.product_forward, weights, value)
+        return (y, weights) if need_weights else y
+    if need_weights:
+        return call(ops.scaled_dot_product_attention_weights_forward, *arguments)
+    return call(ops.scaled_dot_product_attention_forward, *arguments)

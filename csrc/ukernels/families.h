@@ -25,6 +25,7 @@
 #include "softmax.c"
 #include "loss.c"
 #include "recurrent.c"
+#include "attention.c"
 #include "dropout.c"
 #include "embedding.c"
 #include "optim.c"

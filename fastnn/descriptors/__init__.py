@@ -5,6 +5,10 @@ all read them. Making a descriptor raises ValueError, naming the argument, for o
 Descriptors are cached, so that a repeated call pays for its checks once.
 """
 
+from fastnn.descriptors.attention import (
+    AttentionDesc,
+    attention_desc,
+)
 from fastnn.descriptors.conv import (
     Conv2dDesc,
     conv1d_desc,
@@ -53,6 +57,7 @@ from fastnn.descriptors.recurrent import (
 )
 
 __all__ = [
+    "AttentionDesc",
     "BatchNormDesc",
     "Conv2dDesc",
     "LstmDesc",
@@ -65,6 +70,7 @@ __all__ = [
     "Upsample2dDesc",
     "adaptive_pool1d_desc",
     "adaptive_pool2d_desc",
+    "attention_desc",
     "batch_norm_desc",
     "cached",
     "conv1d_desc",

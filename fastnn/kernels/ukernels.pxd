@@ -339,6 +339,24 @@ cdef extern from "ukernels.h" nogil:
                                    const void *c_prev, const void *c, const void *dh, const void *dy, void *dc,
                                    void *dgates, void *dbias) noexcept nogil
 
+    # ---- attention.c ----
+    enum:
+        FNN_ATTENTION_KEYS
+
+    ctypedef struct fnn_attention_ukernels:
+        void (*columns)(Py_ssize_t queries, Py_ssize_t n, const void *src, Py_ssize_t src_row, double factor,
+                        void *dst) noexcept nogil
+        void (*mask)(Py_ssize_t keys, Py_ssize_t queries, const void *mask, Py_ssize_t row, Py_ssize_t column,
+                     int boolean, void *s) noexcept nogil
+        void (*causal)(Py_ssize_t keys, Py_ssize_t first, void *s) noexcept nogil
+        void (*start)(Py_ssize_t n, void *max, void *sum) noexcept nogil
+        void (*softmax)(Py_ssize_t keys, void *s, void *max, void *sum, Py_ssize_t rows, void *y) noexcept nogil
+        void (*finish)(Py_ssize_t queries, Py_ssize_t rows, void *y, const void *max, const void *sum, void *dst,
+                       Py_ssize_t dst_row, void *max_out, void *norm_out) noexcept nogil
+        void (*weights)(Py_ssize_t keys, void *s, const void *max, const void *norm) noexcept nogil
+        void (*gradient)(Py_ssize_t keys, const void *p, const void *delta, double factor, void *ds) noexcept nogil
+        void (*dots)(Py_ssize_t rows, Py_ssize_t n, const void *a, const void *b, void *sum) noexcept nogil
+
     # ---- dropout.c ----
     enum:
         FNN_DRAWS
@@ -414,6 +432,7 @@ cdef extern from "ukernels.h" nogil:
         const fnn_softmax_ukernels *softmax
         const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent
+        const fnn_attention_ukernels *attention
         const fnn_dropout_ukernels *dropout
         const fnn_embedding_ukernels *embedding
         const fnn_optim_ukernels *optim
