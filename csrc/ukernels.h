@@ -410,6 +410,18 @@ typedef struct {
     void (*dots)(ptrdiff_t rows, ptrdiff_t n, const void *a, const void *b, void *sum);
 } fnn_attention_ukernels;
 
+/* ---- additive.c ---- */
+typedef struct {
+    /* s[i] = weight . tanh(q + k[i]), keys in rows of n features */
+    void (*scores)(ptrdiff_t keys, ptrdiff_t n, const void *q, const void *k, const void *weight, void *s);
+    /* the softmax of n elements s + mask, mask (NULL is 0) in steps of `step`; of bytes (boolean), -inf where it is 0 */
+    void (*softmax)(ptrdiff_t n, const void *mask, ptrdiff_t step, int boolean, void *s);
+    /* n features of the gradients, from ds (queries, keys); features of other rows are `row` apart. dq, dk, dweight:
+     * NULL if not needed */
+    void (*backward)(ptrdiff_t queries, ptrdiff_t keys, ptrdiff_t n, ptrdiff_t row, const void *q, const void *k,
+                     const void *weight, const void *ds, void *dq, void *dk, void *dweight);
+} fnn_additive_ukernels;
+
 /* ---- dropout.c ---- */
 enum { FNN_DRAWS = 256 }; /* elements that draw their random numbers together; tasks begin at multiples */
 
@@ -502,6 +514,7 @@ typedef struct {
     const fnn_loss_ukernels *loss;
     const fnn_recurrent_ukernels *recurrent;
     const fnn_attention_ukernels *attention;
+    const fnn_additive_ukernels *additive;
     const fnn_dropout_ukernels *dropout;
     const fnn_embedding_ukernels *embedding;
     const fnn_optim_ukernels *optim;

@@ -15,6 +15,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "add",
+    "additive_attention",
     "alpha_dropout",
     "argmax",
     "avg_pool1d",
@@ -606,3 +607,13 @@ def scaled_dot_product_attention(
     if need_weights:
         return call(ops.scaled_dot_product_attention_weights_forward, *arguments)
     return call(ops.scaled_dot_product_attention_forward, *arguments)
+
+
+def additive_attention(query, key, weight, value, attn_mask=None, *, need_weights=False):
+    """softmax(e + attn_mask) value over the keys, e_ts = weight · tanh(query_t + key_s), of queries (…, T, A) and keys
+    (…, S, A) that are projected already; see ops.additive_attention_forward.
+
+    attn_mask, need_weights: as in scaled_dot_product_attention.
+    """
+    y, weights = call(ops.additive_attention_forward, query, key, weight, value, attn_mask)
+    return (y, weights) if need_weights else y

@@ -29,6 +29,7 @@
         .loss = &loss_ukernels_f##bits, \
         .recurrent = &recurrent_ukernels_f##bits, \
         .attention = &attention_ukernels_f##bits, \
+        .additive = &additive_ukernels_f##bits, \
         .dropout = &dropout_ukernels_f##bits, \
         .embedding = &embedding_ukernels_f##bits, \
         .optim = &optim_ukernels_f##bits, \

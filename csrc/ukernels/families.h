@@ -26,6 +26,7 @@
 #include "loss.c"
 #include "recurrent.c"
 #include "attention.c"
+#include "additive.c"
 #include "dropout.c"
 #include "embedding.c"
 #include "optim.c"

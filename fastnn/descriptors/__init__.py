@@ -7,6 +7,7 @@ Descriptors are cached, so that a repeated call pays for its checks once.
 
 from fastnn.descriptors.attention import (
     AttentionDesc,
+    additive_attention_desc,
     attention_desc,
 )
 from fastnn.descriptors.conv import (
@@ -70,6 +71,7 @@ __all__ = [
     "Upsample2dDesc",
     "adaptive_pool1d_desc",
     "adaptive_pool2d_desc",
+    "additive_attention_desc",
     "attention_desc",
     "batch_norm_desc",
     "cached",

@@ -42,6 +42,14 @@ class AttentionDesc:
         return float(self.heads * (self.t + self.s // self.group) * (self.e + self.ev) * itemsize)
 
 
+def check_mask(op, shape, full):
+    """ValueError if the mask's shape (None: no mask) does not broadcast to `full`."""
+    if shape is not None:
+        padded = (1,) * (len(full) - len(shape)) + shape
+        if len(padded) != len(full) or any(n not in (1, want) for n, want in zip(padded, full, strict=True)):
+            raise ValueError(f"{op}: mask has shape {shape}, expected one that broadcasts to {full}")
+
+
 @lru_cache(maxsize=1024)
 def attention_desc(op, q_shape, k_shape, v_shape, mask_shape=None, enable_gqa=False):
     """The descriptor of `op` for q (…, T, E), k (…, S, E), v (…, S, Ev) and a mask that broadcasts to (…, T, S)."""
@@ -65,9 +73,15 @@ def attention_desc(op, q_shape, k_shape, v_shape, mask_shape=None, enable_gqa=Fa
         if [*shared[:-1], group * shared[-1] if shared else 0] != lead or not enable_gqa:
             expected = "(…, H, S, E) with q's number of heads a multiple of H" if enable_gqa else f"{(*lead, 'S', e)}"
             raise ValueError(f"{op}: k has shape {k_shape}, expected {expected} for q of shape {q_shape}")
-    if mask_shape is not None:
-        full = (*lead, t, s)
-        padded = (1,) * (len(full) - len(mask_shape)) + mask_shape
-        if len(padded) != len(full) or any(n not in (1, want) for n, want in zip(padded, full, strict=True)):
-            raise ValueError(f"{op}: mask has shape {mask_shape}, expected one that broadcasts to {full}")
+    check_mask(op, mask_shape, (*lead, t, s))
     return AttentionDesc(tuple(lead), prod(lead), group, t, s, e, ev)
+
+
+@lru_cache(maxsize=1024)
+def additive_attention_desc(q_shape, k_shape, weight_shape, v_shape, mask_shape=None):
+    """The same of additive attention, with weight (A,), A being the features of queries and keys."""
+    op = "additive_attention"
+    desc = attention_desc(op, q_shape, k_shape, v_shape, mask_shape)
+    if weight_shape != (desc.e,):
+        raise ValueError(f"{op}: weight has shape {weight_shape}, expected {(desc.e,)}, the features of q")
+    return desc

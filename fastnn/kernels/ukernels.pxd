@@ -357,6 +357,15 @@ cdef extern from "ukernels.h" nogil:
         void (*gradient)(Py_ssize_t keys, const void *p, const void *delta, double factor, void *ds) noexcept nogil
         void (*dots)(Py_ssize_t rows, Py_ssize_t n, const void *a, const void *b, void *sum) noexcept nogil
 
+    # ---- additive.c ----
+    ctypedef struct fnn_additive_ukernels:
+        void (*scores)(Py_ssize_t keys, Py_ssize_t n, const void *q, const void *k, const void *weight,
+                       void *s) noexcept nogil
+        void (*softmax)(Py_ssize_t n, const void *mask, Py_ssize_t step, int boolean, void *s) noexcept nogil
+        void (*backward)(Py_ssize_t queries, Py_ssize_t keys, Py_ssize_t n, Py_ssize_t row, const void *q,
+                         const void *k, const void *weight, const void *ds, void *dq, void *dk,
+                         void *dweight) noexcept nogil
+
     # ---- dropout.c ----
     enum:
         FNN_DRAWS
@@ -433,6 +442,7 @@ cdef extern from "ukernels.h" nogil:
         const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent
         const fnn_attention_ukernels *attention
+        const fnn_additive_ukernels *additive
         const fnn_dropout_ukernels *dropout
         const fnn_embedding_ukernels *embedding
         const fnn_optim_ukernels *optim

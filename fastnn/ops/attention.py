@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import AttentionDesc, attention_desc, number
+from fastnn.descriptors import AttentionDesc, additive_attention_desc, attention_desc, number
 from fastnn.kernels import attention as kernels
-from fastnn.ops._arrays import array, array_of_shape, empty
+from fastnn.ops._arrays import array, array_of_shape, arrays_alike, empty
 from fastnn.ops.recurrent import parts_of
 
 __all__ = [
+    "additive_attention_backward",
+    "additive_attention_forward",
     "scaled_dot_product_attention_backward",
     "scaled_dot_product_attention_forward",
     "scaled_dot_product_attention_weights_backward",
@@ -151,3 +153,73 @@ def scaled_dot_product_attention_weights_backward(dy, ctx, needs=(True,) * 4):
     op = "scaled_dot_product_attention_weights"
     dy, dweights = parts_of(dy, op, ("dy", "dweights"))
     return backward(op, dy, dweights, ctx, needs)
+
+
+class AdditiveAttentionCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    desc: AttentionDesc
+    q: np.ndarray
+    k: np.ndarray
+    weight: np.ndarray
+    v: np.ndarray
+    mask: np.ndarray | None
+    weights: np.ndarray
+
+
+def additive_arguments(desc, q, k, weight, v, mask, weights):
+    """What the kernels take, with all axes before the last two as one."""
+    begins, row, column = (None, 0, 0) if mask is None else mask_steps(mask, desc)
+    q = q.reshape(desc.heads, desc.t, desc.e)
+    k = k.reshape(desc.heads, desc.s, desc.e)
+    v = v.reshape(desc.heads, desc.s, desc.ev)
+    return kernels.AdditiveArguments(q, k, weight, v, mask, begins, row, column, weights)
+
+
+def additive_attention_forward(q, k, weight, v, mask=None, *, keep=True):
+    """Additive attention (Bahdanau et al. 2014): y = softmax(e + mask) v, e_ts = weight · tanh(q_t + k_s).
+
+    q: (…, T, A), T queries, and k: (…, S, A), S keys, both projected to A features already. weight: (A,). v: (…, S, M),
+    the keys' values, the memory that is read. The axes before are the same in all. mask: broadcasts to (…, T, S); of
+    bools, True where a query sees a key; or numbers to add. All float32 or float64, of one dtype.
+    A query that sees no key gets zeros. Returns ((y, weights), ctx), y (…, T, M) and weights (…, T, S), that of a key 0
+    where it is not seen. The tanh of all pairs, (…, T, S, A), is not stored.
+    """
+    op = "additive_attention"
+    q, k, weight, v = arrays_alike(op, ("q", "k", "weight", "v"), (q, k, weight, v), 4)
+    mask = None if mask is None else mask_array(mask, op, q)
+    desc = additive_attention_desc(q.shape, k.shape, weight.shape, v.shape, None if mask is None else mask.shape)
+    y, weights = empty(desc.y_shape, q), empty(desc.weights_shape, q)
+    if weights.size:
+        kernels.additive_forward(additive_arguments(desc, q, k, weight, v, mask, weights), y)
+    else:
+        y.fill(0)
+    return (y, weights), AdditiveAttentionCtx(desc, q, k, weight, v, mask, weights) if keep else None
+
+
+def additive_attention_backward(dy, ctx, needs=(True,) * 5):
+    """(dq, dk, dweight, dv, dmask); dmask is None of bools. dy: (dy, dweights), each of which may be None for zero.
+
+    With the weights p and dp = dy vᵀ + dweights: dv = pᵀ dy, de = p (dp - Σ p dp), dmask = de,
+    dq_t = weight Σ_s de_ts (1 - tanh²(q_t + k_s)), dk_s likewise, and dweight = Σ de_ts tanh(q_t + k_s).
+    """
+    op = "additive_attention"
+    desc, q, k, weight, v, mask, weights = ctx
+    dy, dweights = parts_of(dy, op, ("dy", "dweights"))
+    dy = np.zeros(desc.y_shape, q.dtype) if dy is None else array_of_shape(dy, op, "dy", desc.y_shape, q)
+    if dweights is not None:
+        dweights = array_of_shape(dweights, op, "dweights", desc.weights_shape, q)
+    dq, dk, dv = (
+        empty(x.shape, x) if need else None for x, need in zip((q, k, v), (*needs[:2], needs[3]), strict=True)
+    )
+    of_heads = empty((desc.heads, desc.e), q) if needs[2] else None
+    dscores = empty(desc.weights_shape, q)
+    if weights.size:
+        args = additive_arguments(desc, q, k, weight, v, mask, weights)
+        kernels.additive_backward(args, dy, dweights, dscores, dq, dk, dv, of_heads)
+    else:
+        for gradient in dq, dk, dv, of_heads:
+            if gradient is not None:
+                gradient.fill(0)
+    dmask = unbroadcast(dscores, mask.shape) if needs[4] and mask is not None and mask.dtype != np.bool_ else None
+    return dq, dk, None if of_heads is None else unbroadcast(of_heads, weight.shape), dv, dmask

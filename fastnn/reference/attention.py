@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
+    "additive_attention_backward",
+    "additive_attention_forward",
     "scaled_dot_product_attention_backward",
     "scaled_dot_product_attention_forward",
     "scaled_dot_product_attention_weights_backward",
@@ -36,6 +38,15 @@ def softmax_or_zeros(x):
 def additive(mask):
     """A mask as numbers to add to scores."""
     return np.where(mask, 0.0, -np.inf) if mask.dtype == np.bool_ else mask
+
+
+def mask_gradient(dscores, mask):
+    """The sum over the axes along which the mask was broadcast; None of bools."""
+    if mask is None or mask.dtype == np.bool_:
+        return None
+    padded = (1,) * (dscores.ndim - mask.ndim) + mask.shape
+    axes = tuple(i for i, n in enumerate(padded) if n == 1)
+    return dscores.sum(axis=axes, keepdims=True).reshape(mask.shape)
 
 
 def seen(ctx, t):
@@ -80,11 +91,7 @@ def backward(dy, dweights, ctx, needs):
         dk[..., :n, :] += scale * ds[..., None] * q_t
     if group > 1:
         dk, dv = (x.reshape(*x.shape[:-3], x.shape[-3] // group, group, *x.shape[-2:]).sum(axis=-3) for x in (dk, dv))
-    dmask = None
-    if mask is not None and mask.dtype != np.bool_:
-        padded = (1,) * (dscores.ndim - mask.ndim) + mask.shape
-        axes = tuple(i for i, n in enumerate(padded) if n == 1)
-        dmask = dscores.sum(axis=axes, keepdims=True).reshape(mask.shape)
+    dmask = mask_gradient(dscores, mask)
     return tuple(grad if need else None for grad, need in zip((dq, dk, dv, dmask), needs, strict=True))
 
 
@@ -114,3 +121,40 @@ def scaled_dot_product_attention_weights_backward(dy, ctx, needs=(True,) * 4):
     dy, dweights = dy
     dy = np.zeros((*ctx.q.shape[:-1], ctx.v.shape[-1]), ctx.q.dtype) if dy is None else dy
     return backward(dy, dweights, ctx, needs)
+
+
+class AdditiveAttentionCtx(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    q: np.ndarray
+    k: np.ndarray
+    weight: np.ndarray
+    v: np.ndarray
+    mask: np.ndarray | None
+    tanh: np.ndarray
+    """(…, T, S, A)"""
+    weights: np.ndarray
+
+
+def additive_attention_forward(q, k, weight, v, mask=None, *, keep=True):
+    """y_t = Σ_s a_ts v_s with a_t = softmax of weight · tanh(q_t + k_s) + mask_ts over the keys s."""
+    tanh = np.tanh(q[..., :, None, :] + k[..., None, :, :])
+    scores = tanh @ weight
+    weights = softmax_or_zeros(scores if mask is None else scores + additive(mask)).astype(q.dtype)
+    return (weights @ v, weights), AdditiveAttentionCtx(q, k, weight, v, mask, tanh, weights) if keep else None
+
+
+def additive_attention_backward(dy, ctx, needs=(True,) * 5):
+    """The chain rule through the formula of additive_attention_forward."""
+    q, _, weight, v, mask, tanh, weights = ctx
+    dy, dweights = dy
+    dy = np.zeros((*q.shape[:-1], v.shape[-1]), q.dtype) if dy is None else dy
+    dv = weights.swapaxes(-1, -2) @ dy
+    da = dy @ v.swapaxes(-1, -2)
+    if dweights is not None:
+        da = da + dweights
+    dscores = weights * (da - (weights * da).sum(axis=-1, keepdims=True))
+    du = dscores[..., None] * (1 - tanh**2) * weight
+    dweight = (dscores[..., None] * tanh).reshape(-1, weight.size).sum(axis=0)
+    grads = du.sum(axis=-2), du.sum(axis=-3), dweight, dv, mask_gradient(dscores, mask)
+    return tuple(grad if need else None for grad, need in zip(grads, needs, strict=True))

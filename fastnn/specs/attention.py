@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastnn.descriptors import attention_desc
+from fastnn.descriptors import additive_attention_desc, attention_desc
 from fastnn.registry import Case, OpSpec, Work, draw_arrays
+from fastnn.specs.elementwise import EXP_FLOPS
 
 BOOLEAN = "boolean mask"
 
@@ -107,6 +108,45 @@ BENCH = (
     case((8, 8), 256, 256, 64, mask=(8, 1, 1, 256), boolean=True),
 )
 
+
+def additive_case(lead, t, s, a, m, mask=None, boolean=False):
+    shapes = {"q": (*lead, t, a), "k": (*lead, s, a), "weight": (a,), "v": (*lead, s, m), "mask": mask}
+    return Case(shapes, {}, f"{BOOLEAN} {mask} q={(*lead, t, a)} S={s}" if boolean else "")
+
+
+def describe_additive(case):
+    s = case.shapes
+    return additive_attention_desc(s["q"], s["k"], s["weight"], s["v"], s["mask"])
+
+
+def additive_work(case, itemsize):
+    """For each pair of a query and a key, A times sum, tanh and product, and M products."""
+    desc = describe_additive(case)
+    pairs = desc.pairs(False)
+    return Work(pairs * ((EXP_FLOPS + 8) * desc.e + 2 * desc.ev), desc.bytes(itemsize) + pairs * itemsize)
+
+
+def additive_backward_work(case, itemsize):
+    """The tanhs again, with three sums, and two products with values."""
+    desc = describe_additive(case)
+    pairs = desc.pairs(False)
+    return Work(pairs * ((EXP_FLOPS + 13) * desc.e + 4 * desc.ev), 2 * desc.bytes(itemsize) + 3 * pairs * itemsize)
+
+
+def additive_depth(case):
+    """A score sums A tanhs, the others as `depth`; the weight's gradient sums over all pairs of each head."""
+    desc = describe_additive(case)
+    return desc.e + 2 * desc.s + desc.ev + desc.t + desc.heads + 30
+
+
+def torch_additive(torch, q, k, weight, v, mask=None):
+    scores = torch.tanh(q[..., :, None, :] + k[..., None, :, :]) @ weight
+    if mask is not None:
+        scores = scores + (mask if mask.is_floating_point() else torch.where(mask, 0.0, float("-inf")))
+    weights = torch.ops.aten._safe_softmax(scores, -1)
+    return weights @ v, weights
+
+
 ATTENTION = OpSpec(
     name="scaled_dot_product_attention",
     grads=("q", "k", "v", "mask"),
@@ -132,5 +172,29 @@ SPECS = (
         cases=tuple(c for c in CASES if np.prod(c.shapes["q"]) < 2000),
         bench=(case((8, 8), 256, 256, 64),),
         peers={"torch": torch_weights},
+    ),
+    OpSpec(
+        name="additive_attention",
+        grads=("q", "k", "weight", "v", "mask"),
+        cases=(
+            additive_case((), 1, 1, 1, 1),
+            additive_case((2,), 3, 5, 4, 7),
+            additive_case((2, 3), 1, 6, 70, 16, mask=(6,)),
+            additive_case((2,), 17, 33, 19, 20, mask=(2, 17, 33)),
+            additive_case((1,), 2, 131, 5, 3),
+            additive_case((1,), 131, 3, 5, 33),
+            additive_case((3,), 4, 7, 16, 8, mask=(3, 1, 7), boolean=True),
+            additive_case((2,), 5, 9, 8, 32, mask=(5, 9), boolean=True),
+        ),
+        bench=(additive_case((64,), 1, 20, 256, 512), additive_case((64,), 20, 20, 256, 512)),
+        make=make,
+        work=additive_work,
+        backward_work=additive_backward_work,
+        depth=additive_depth,
+        exact=False,
+        outputs=2,
+        derivative=lambda case: not is_boolean(case),
+        batch=batch,
+        peers={"torch": torch_additive},
     ),
 )
