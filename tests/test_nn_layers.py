@@ -18,6 +18,8 @@ OUR_OWN = {
     "Residual": "body(x) + shortcut(x)",
     "Parallel": "the concatenation of branches",
     "Hardmax": "the indicator of the largest element",
+    "AdditiveAttention": "Bahdanau's attention",
+    "DotAttention": "attention to a memory, one head without weights",
     "JSDivergence": "Jensen-Shannon divergence in bits: torch has KLDivLoss only",
     "MinPool1d": "pooling with the minimum",
     "MinPool2d": "pooling with the minimum",
@@ -259,7 +261,7 @@ def test_twin_or_reason(torch, name):
 TWINS = [name for name in CLASSES if name not in OUR_OWN and issubclass(getattr(nn, name), nn.Layer)]
 
 
-@pytest.mark.parametrize("name", [*TWINS, "LSTMCell", "PReLU"])
+@pytest.mark.parametrize("name", [*TWINS, "LSTMCell", "MultiheadAttention", "PReLU"])
 def test_signature(torch, name):
     """Names, order, kinds and defaults of the constructor's arguments."""
 
