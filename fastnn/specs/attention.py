@@ -25,11 +25,11 @@ def is_boolean(case):
 
 
 def make(case, dtype, rng, kind):
-    """Boolean masks let a third of the keys be seen, and the first query none; some elements of others are -inf."""
+    """Boolean masks let two thirds of the keys be seen, and the first of several queries none."""
     arrays = draw_arrays(case, dtype, rng, kind)
     mask = arrays["mask"]
     if mask is not None and is_boolean(case):
-        arrays["mask"] = rng.random(mask.shape) < 1 / 3
+        arrays["mask"] = rng.random(mask.shape) < 2 / 3
         arrays["mask"][..., 0, :] &= mask.shape[-2] == 1
     return arrays
 
@@ -68,8 +68,12 @@ def batch(case):
 
 
 def torch_attention(torch, q, k, v, mask=None, is_causal=False, scale=None, enable_gqa=False):
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, 0.0, is_causal, scale=scale,
-                                                            enable_gqa=enable_gqa)  # fmt: skip
+    """torch takes a mask or is_causal, not both."""
+    if mask is not None and is_causal:
+        seen = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+        mask, is_causal = torch.where(seen, mask, float("-inf")) if mask.is_floating_point() else mask & seen, False
+    attention = torch.nn.functional.scaled_dot_product_attention
+    return attention(q, k, v, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
 
 
 def torch_weights(torch, q, k, v, mask=None, is_causal=False, scale=None, enable_gqa=False):
