@@ -71,7 +71,7 @@ class Reader(Module):
     """What AdditiveAttention and DotAttention share: forms of arguments, and masks."""
 
     def read(self, attend, query, key, value, mask, lengths, need_weights):
-        """attend(query, value, mask, need_weights) of sequences; query may be a single one."""
+        """attend(query, value, mask), results and weights or None, of sequences; query may be a single one."""
         kind, single = type(self).__name__, query.ndim == key.ndim - 1
         value = key if value is None else as_tensor(value)
         if (query.ndim != key.ndim and not single) or key.ndim < 2:
@@ -87,7 +87,7 @@ class Reader(Module):
             mask = both(mask, within(self, lengths, key.shape[:-1])[..., None, :], query.dtype)
         y, weights = attend(query, value, mask)
         if single:
-            y, weights = y.squeeze(-2), weights.squeeze(-2)
+            y, weights = y.squeeze(-2), None if weights is None else weights.squeeze(-2)
         return (y, weights) if need_weights else y
 
 
@@ -263,18 +263,18 @@ class MultiheadAttention(Module):
 
     def project(self, query, key, value):
         """The three projections, in one product where the arguments are one."""
-        e = self.embed_dim
-        biases = (None,) * 3 if self.in_proj_bias is None else F.split(self.in_proj_bias, e)
-        if self.in_proj_weight is None:
-            weights = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
-        elif same(query, key, value):
-            return F.split(F.linear(query, self.in_proj_weight, self.in_proj_bias), e, -1)
-        elif same(key, value):
-            of_query, of_both = F.split(self.in_proj_weight, [e, 2 * e])
-            bias = None if self.in_proj_bias is None else F.split(self.in_proj_bias, [e, 2 * e])[1]
-            return F.linear(query, of_query, biases[0]), *F.split(F.linear(key, of_both, bias), e, -1)
-        else:
+        e, bias = self.embed_dim, self.in_proj_bias
+        if self.in_proj_weight is not None and same(query, key, value):
+            return F.split(F.linear(query, self.in_proj_weight, bias), e, -1)
+        if self.in_proj_weight is not None and same(key, value):
+            weights = F.split(self.in_proj_weight, [e, 2 * e])
+            biases = (None, None) if bias is None else F.split(bias, [e, 2 * e])
+            q, kv = map(F.linear, (query, key), weights, biases)
+            return q, *F.split(kv, e, -1)
+        weights = self.q_proj_weight, self.k_proj_weight, self.v_proj_weight
+        if self.in_proj_weight is not None:
             weights = F.split(self.in_proj_weight, e)
+        biases = (None,) * 3 if bias is None else F.split(bias, e)
         return tuple(map(F.linear, (query, key, value), weights, biases))
 
     def heads(self, x):
