@@ -28,15 +28,13 @@ cdef extern from *:
     #else
     #define fnn_team() 1
     #endif
-    static inline void fnn_barrier(void)
-    {
-    #ifdef _OPENMP
-    #pragma omp barrier
-    #endif
-    }
     """
     int fnn_team() nogil
-    void fnn_barrier() nogil
+
+cdef extern from "barrier.h" nogil:
+    ctypedef struct fnn_barrier:
+        pass
+    void fnn_wait(fnn_barrier *b, int threads)
 
 cdef enum:
     K_BLOCK = 128      # steps of a product at a time, to keep the panel in the first-level cache
@@ -239,6 +237,7 @@ cdef struct Net:
     char *packed_x
     char *packed_middle
     char *packed_h[2]
+    fnn_barrier barrier
 
 
 cdef int gates_of(int cell) noexcept nogil:
@@ -369,20 +368,20 @@ cdef void forward_share(Net *r, int thread, int threads) noexcept nogil:
         if r.input.panels != NULL and rows > 1:
             hand_over_rows(&r.input, x, rows, thread, threads, r.packed_x)
             x = r.packed_x
-        fnn_barrier()
+        fnn_wait(&r.barrier, threads)
         multiply(&r.input, b0, b1, rows, x, gates, r.columns * r.h)
         while step < end:
             n = row_of(&r.times, step) - first
-            forward_step(r, step, gates + n * r.columns * r.h * es, b0, b1, s0, s1)
+            forward_step(r, step, gates + n * r.columns * r.h * es, b0, b1, s0, s1, threads)
             step += 1
             if step < r.times.steps:
                 hand_over(&r.state, r.hs, r.p, s0 * nr, min(s1 * nr, r.p), count_of(&r.times, step), s0 * nr,
                           r.packed_h[step & 1])
-                fnn_barrier()
+                fnn_wait(&r.barrier, threads)
 
 
 cdef void forward_step(Net *r, Py_ssize_t step, char *gates, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t s0,
-                       Py_ssize_t s1) noexcept nogil:
+                       Py_ssize_t s1, int threads) noexcept nogil:
     """A step of blocks [b0, b1) of the hidden units, and of blocks [s0, s1) of the state."""
     cdef Py_ssize_t es = r.gemm.itemsize, nr = r.gemm.nr, n = count_of(&r.times, step), row = row_of(&r.times, step)
     cdef Py_ssize_t ld = r.columns * r.h, first, last, width, i
@@ -399,7 +398,7 @@ cdef void forward_step(Net *r, Py_ssize_t step, char *gates, Py_ssize_t b0, Py_s
     if not r.two:
         return
     hand_over(&r.second, middle, r.h, b0 * nr, min(b1 * nr, r.h), n, b0 * nr, r.packed_middle)
-    fnn_barrier()
+    fnn_wait(&r.barrier, threads)
     if not projection:
         multiply(&r.second, b0, b1, n, r.packed_middle, gates, ld)
         apply_cell(r, 1, n, row, gates, middle, b0, b1)
@@ -555,6 +554,7 @@ cdef struct Back:
     char *dmiddle              # (N, H): at what is projected, or at r h
     char *packed_middle
     char *packed[2]
+    fnn_barrier barrier
 
 
 cdef struct Gates:
@@ -629,18 +629,18 @@ cdef void backward_share(Back *r, int thread, int threads) noexcept nogil:
         if projection:
             hand_over(&r.second, r.dstates + row * r.p * es, r.p, s0 * nr, min(s1 * nr, r.p), n, s0 * nr,
                       r.packed_middle)
-            fnn_barrier()
+            fnn_wait(&r.barrier, threads)
             multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
         apply_gradient(r, 0, step, b0, b1)
         if r.two and not projection:
             hand_over(&r.second, dgates + 2 * r.h * es, r.columns * r.h, first, last, n, first, r.packed_middle)
-            fnn_barrier()
+            fnn_wait(&r.barrier, threads)
             multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
             apply_gradient(r, 1, step, b0, b1)
         for i in range(recurrent.count):
             hand_over(&r.state, dgates + recurrent.column[i] * r.h * es, r.columns * r.h, first, last, n,
                       i * r.h + first, r.packed[step & 1])
-        fnn_barrier()
+        fnn_wait(&r.barrier, threads)
     if r.initial:
         multiply(&r.state, s0, s1, count_of(&r.times, 0), r.packed[0], r.dh, r.p)
 
