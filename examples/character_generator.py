@@ -22,19 +22,19 @@ import numpy as np
 
 import fastnn
 import fastnn.nn as nn
-from fastnn import Tensor, optim
+from fastnn import Tensor, init, optim
 from fastnn import functional as F
 
 FORTUNES = "/usr/share/games/fortunes"
 INDICES = ".dat", ".u8"
 """Files beside the texts: where each fortune begins, and links to the same texts."""
 END = "\0"
-"""Ends every fortune, and begins a sample."""
+"""Ends every fortune."""
 RARE = "\ufffd"
 """Stands for all characters that occur less than LEAST times."""
 LEAST = 20
-STREAMS, STEPS = 64, 64
-LEARNING_RATE, CLIP = 5e-3, 1.0
+STREAMS, STEPS = 32, 32
+LEARNING_RATE, CLIP = 7e-3, 1.0
 NGRAMS = 6
 TEMPERATURES = 0.5, 0.8, 1.1
 CELLS = "rnn", "gru", "lstm"
@@ -50,6 +50,9 @@ class Generator(nn.Module):
         super().__init__()
         self.rnn = getattr(nn, cell.upper())(symbols, hidden)
         self.head = nn.Linear(hidden, symbols)
+        init.uniform_(self.rnn.weight_ih_l0, -1, 1)  # one input of all is not 0, however many there are
+        if cell == "lstm":  # the forget gate is open at first (Gers et al. 2000)
+            init.ones_(self.rnn.bias_ih_l0.data[hidden : 2 * hidden])
 
     def forward(self, x, state=None):
         h, state = self.rnn(x, state)
@@ -178,8 +181,7 @@ def train(cell, fortunes, test, symbols, hidden, epochs, rng):
     """A trained Generator, its bits per character after each epoch, and gradient norms before and after training."""
     model = Generator(cell, symbols, hidden)
     print(f"\n{cell}: {sum(p.size for p in model.parameters()):,} parameters")
-    size = sum(map(len, fortunes)) // STREAMS * STREAMS
-    total = epochs * len(range(0, size // STREAMS - STEPS, STEPS))
+    total = epochs * ((sum(map(len, fortunes)) // STREAMS - 1) // STEPS)
     optimizer = optim.Adam(model.parameters(), LEARNING_RATE)
     schedule = optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total, pct_start=0.1)
     held_out = streams(test, STREAMS)
@@ -217,16 +219,18 @@ def gradient_norms(model, text, symbols):
 # ---- writing ----
 
 
-def write(model, symbols, temperature, rng, longest):
-    """A new fortune of at most so many characters: each drawn from softmax(logits / temperature)."""
-    state, code, text = None, 0, []
+def write(model, symbols, before, temperature, rng, longest):
+    """A fortune of at most so many characters to follow another (before, codes that end in END), each drawn from
+    softmax(logits / temperature)."""
+    logits, state = model(one_hot(before[:, None], len(symbols)))
+    text = []
     while len(text) < longest:
-        logits, state = model(one_hot([[code]], len(symbols)), state)
-        p = F.softmax(logits[0, 0].astype(np.float64) / temperature, 0)
+        p = F.softmax(logits[-1, 0].astype(np.float64) / temperature, 0)
         code = rng.choice(len(symbols), p=p)
         if symbols[code] == END:
             break
         text.append(symbols[code])
+        logits, state = model(one_hot([[code]], len(symbols)), state)
     return "".join(text)
 
 
@@ -295,12 +299,14 @@ def main(argv=None):
         model, curves[cell], norms[cell] = train(cell, codes, test, len(symbols), hidden, epochs, rng)
         count, start = 0, perf_counter()
         for temperature in TEMPERATURES:
-            text = write(model, symbols, temperature, rng, 100 if args.quick else 400)
+            text = write(model, symbols, held_out[0], temperature, rng, 100 if args.quick else 400)
             count += len(text)
             print(f"\n---- {cell}, temperature {temperature} ----\n{text}")
         print(f"\n{count / (perf_counter() - start):,.0f} characters/s written, one at a time")
     if args.plot:
-        draw(args.plot, curves, norms, lines)
+        best = min(others)
+        shown = {name: bits for name, bits in lines.items() if name in ("2-grams", "lzma") or bits == best}
+        draw(args.plot, curves, norms, shown)
         print(f"Learning curves and gradients over time: {args.plot}")
 
 

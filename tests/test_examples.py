@@ -56,6 +56,39 @@ def test_fashion_mnist(tmp_path):
     assert (tmp_path / "fashion.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_character_generator(tmp_path):
+    """Six words in random order, of which the network learns more than pairs of letters say, and no more than there is
+    to know: a word in six is log2(6) bits, once in its letters and the blank; and it writes these words."""
+    pytest.importorskip("matplotlib")
+    words = ["alpha", "beta", "gamma", "delta", "omega", "kappa"]
+    rng = np.random.default_rng(0)
+    (tmp_path / "texts").mkdir()
+    fortunes = [" ".join(rng.choice(words, 20)) for _ in range(600)]
+    (tmp_path / "texts" / "words").write_text("\n%\n".join(fortunes), encoding="utf-8")
+    (tmp_path / "texts" / "words.dat").write_bytes(bytes(range(256)))  # an index, not to be read
+    script = str(ROOT / "examples" / "character_generator.py")
+    options = "--cell", "lstm", "--hidden", "32", "--epochs", "4", "--plot", "generator.png"
+    output = run(script, "texts", *options, cwd=tmp_path)
+    curve = [float(bits) for bits in re.findall(r"epoch \d/4: ([\d.]+) bits", output)]
+    pairs = float(re.search(r"2-grams ([\d.]+)", output)[1])
+    length = np.mean([len(word) + 1 for word in words])
+    assert len(curve) == 4
+    assert np.log2(6) / length * 0.98 < curve[-1] < pairs
+    samples = re.findall(r"temperature [\d.]+ ----\n(.*)", output)
+    assert len(samples) == 3
+    assert {*samples[0].split()[:-1]} <= {*words}  # the last may be cut off
+    assert (tmp_path / "generator.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_character_generator_without_texts(tmp_path):
+    """It says how to get them."""
+    script = str(ROOT / "examples" / "character_generator.py")
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, script, "nowhere"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "fortunes in nowhere" in done.stderr and "apt install fortunes" in done.stderr
+
+
 def blocks(path):
     """The Python in a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)
