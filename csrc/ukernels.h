@@ -369,19 +369,51 @@ typedef struct {
 } fnn_loss_ukernels;
 
 /* ---- recurrent.c ---- */
-/* Rows are samples: gates and dgates (n, 4*hidden) in the order i, f, g, o, everything else (n, hidden). A call works on
- * `units` adjacent hidden units; pointers are to the first of them (of gate i). */
+/* The second GRU is that of 2014, which resets the state before its product with the weights. */
+enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_GRU_PAPER, FNN_CELLS };
+
+/* A panel [k][nr] of packed weights, and where its product goes: the first `width` <= nr elements. */
 typedef struct {
-    /* one sample: gates = w_ih x + w_hh h, with the rows of w_ih (4*hidden, d) and w_hh (4*hidden, hidden) as those of
-     * gates. x NULL: gates hold the first product already; h NULL is zero */
-    void (*lstm_gates)(ptrdiff_t units, ptrdiff_t d, const void *x, const void *w_ih, ptrdiff_t hidden, const void *h,
-                       const void *w_hh, void *gates);
-    /* gates: from W_ih x + W_hh h to the gates' values; b_ih, b_hh: NULL is zero; c_prev: NULL is zero, or c itself */
-    void (*lstm_cell)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, void *gates, const void *b_ih, const void *b_hh,
-                      const void *c_prev, void *c, void *h);
-    /* dh + dy (NULL is zero) is the gradient at h; dc becomes that at c_prev; dbias (NULL: not needed) is added to */
-    void (*lstm_cell_backward)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, const void *gates, const void *c_prev,
-                               const void *c, const void *dh, const void *dy, void *dc, void *dgates, void *dbias);
+    const void *w;
+    void *c;
+    ptrdiff_t width;
+    int accumulate;
+} fnn_panel;
+
+/* A step of `units` adjacent hidden units of n samples. Rows are samples: of gates `columns * hidden` elements, of all
+ * else `hidden`. Pointers are to the first of the units, of the first gate. A cell uses what it has of these. */
+typedef struct {
+    ptrdiff_t n, units, hidden;
+    void *gates; /* from the products with x and h to what the backward pass needs; without keep, to nothing */
+    const void *b_ih, *b_hh; /* NULL is zero */
+    void *c;                 /* the state c, in place */
+    void *c_kept;            /* and once more; NULL: not wanted */
+    void *h;                 /* the state h, in place; NULL: it is made of y elsewhere */
+    void *y;                 /* what the cell gives */
+    void *reset;             /* r h */
+    int keep;
+} fnn_cell;
+
+/* The way back. */
+typedef struct {
+    ptrdiff_t n, units, hidden;
+    const void *gates, *after, *before; /* as kept; the state (c of an LSTM, else h) after and before the step */
+    const void *dy;                     /* a further gradient at h; NULL is zero */
+    void *dh;                           /* the gradient at h; then what of it passes the weights by, if anything does */
+    void *dc;                           /* the gradient at c, in place */
+    const void *dreset;                 /* the gradient at r h */
+    void *dgates;
+    void *dbias; /* sums of dgates over the samples are added to it; NULL: not wanted */
+} fnn_cell_gradient;
+
+typedef struct {
+    /* c (+)= v^T w of up to 4 panels, with the sums of gemm.tile */
+    void (*row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel);
+    /* c[j] (+)= w[j] v, j < rows, of unpacked weights with k contiguous columns */
+    void (*matvec)(ptrdiff_t rows, ptrdiff_t k, const void *w, const void *v, void *c, int accumulate);
+    /* the cells; those whose second product needs the result of the first are made in two parts */
+    void (*forward[FNN_CELLS][2])(const fnn_cell *s);
+    void (*backward[FNN_CELLS][2])(const fnn_cell_gradient *s);
 } fnn_recurrent_ukernels;
 
 /* ---- dropout.c ---- */

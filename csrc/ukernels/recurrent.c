@@ -1,4 +1,6 @@
-/* The gates of one sample, a matrix times a vector: rows of the weights side by side, their sums collected in lanes.
+/* Products of one sample, a matrix times a vector: with the weights as they are, rows side by side whose sums are
+ * collected in lanes; with packed weights, as gemm.tile would do it.
+ *
  * Then the pointwise part of recurrent cells: all gates of a unit in one pass. Lanes are hidden units. */
 
 /* Where whole vectors of w meet cache lines: elements behind a line, equal for all rows. */
@@ -53,22 +55,16 @@ FNN_INLINE void FN(turn)(const int rows, ptrdiff_t by, vec *acc)
 #endif
 }
 
-/* sums[j] of `rows` rows, 8 or 1: VL chains over both products, and the tree of vsum. */
-FNN_INLINE void FN(gate_rows)(const int rows, ptrdiff_t d, const real *x, const real *w_ih, ptrdiff_t skew_ih,
-                              ptrdiff_t hidden, const real *h, const real *w_hh, ptrdiff_t skew_hh, int accumulate,
-                              real *sums)
+/* c[j] (+)= the sums of `rows` rows, 8 or 1: VL chains, and the tree of vsum. */
+FNN_INLINE void FN(gate_rows)(const int rows, ptrdiff_t k, const real *w, const real *v, ptrdiff_t skew, real *c,
+                              int accumulate)
 {
     vec acc[8];
 #pragma GCC unroll 8
     for (int j = 0; j < rows; j++)
         acc[j] = (vec){0};
-    if (x) {
-        FN(gate_part)(rows, d, x, w_ih, skew_ih, acc);
-        FN(turn)(rows, skew_ih - skew_hh, acc);
-    }
-    if (h)
-        FN(gate_part)(rows, hidden, h, w_hh, skew_hh, acc);
-    FN(turn)(rows, skew_hh, acc);
+    FN(gate_part)(rows, k, v, w, skew, acc);
+    FN(turn)(rows, skew, acc);
     int count = rows; /* vectors, each of which holds the terms of rows/count sums */
 #pragma GCC unroll 4
     for (int terms = VL; terms > 1; terms /= 2) {
@@ -83,97 +79,316 @@ FNN_INLINE void FN(gate_rows)(const int rows, ptrdiff_t d, const real *x, const 
     }
 #pragma GCC unroll 4
     for (int j = 0; j < count; j++) {
-        real *at = sums + j * VL;
+        real *at = c + j * VL;
         vstore_upto(at, accumulate ? acc[j] + vload_upto(at, rows) : acc[j], rows);
     }
 }
 
-static void FN(lstm_gates)(ptrdiff_t units, ptrdiff_t d, const void *x_, const void *w_ih_, ptrdiff_t hidden,
-                           const void *h_, const void *w_hh_, void *gates_)
+static void FN(matvec)(ptrdiff_t rows, ptrdiff_t k, const void *w_, const void *v_, void *c_, int accumulate)
 {
-    const real *x = x_, *w_ih = w_ih_, *h = h_, *w_hh = w_hh_;
-    real *gates = gates_;
-    const ptrdiff_t skew_ih = x ? FN(row_skew)(d, w_ih) : 0, skew_hh = h ? FN(row_skew)(hidden, w_hh) : skew_ih;
-    for (int k = 0; k < 4; k++, w_ih += hidden * d, w_hh += hidden * hidden, gates += hidden) {
-        ptrdiff_t j = 0;
-        for (; j + 8 <= units; j += 8)
-            FN(gate_rows)(8, d, x, w_ih + j * d, skew_ih, hidden, h, w_hh + j * hidden, skew_hh, !x,
-                          gates + j);
-        for (; j < units; j++)
-            FN(gate_rows)(1, d, x, w_ih + j * d, skew_ih, hidden, h, w_hh + j * hidden, skew_hh, !x, gates + j);
-    }
+    const real *w = w_, *v = v_;
+    real *c = c_;
+    const ptrdiff_t skew = FN(row_skew)(k, w);
+    ptrdiff_t j = 0;
+    for (; j + 8 <= rows; j += 8)
+        FN(gate_rows)(8, k, w + j * k, v, skew, c + j, accumulate);
+    for (; j < rows; j++)
+        FN(gate_rows)(1, k, w + j * k, v, skew, c + j, accumulate);
 }
 
-/* c = f c_prev + i g, h = o tanh c */
-static void FN(lstm_cell)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, void *gates_, const void *b_ih_,
-                          const void *b_hh_, const void *c_prev_, void *c_, void *h_)
+FNN_INLINE void FN(row_of)(const int panels, ptrdiff_t k, const real *v, const fnn_panel *panel)
 {
-    const real *b_ih = b_ih_, *b_hh = b_hh_, *c_prev = c_prev_;
-    real *gates = gates_, *c = c_, *h = h_;
-    for (ptrdiff_t r = 0; r < n; r++, gates += 4 * hidden, c += hidden, h += hidden) {
-        for (ptrdiff_t j = 0; j < units; j += VL) {
-            const ptrdiff_t lanes = units - j;
-            vec a[4];
+    vec acc[4][2];
+    const real *w[4];
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; k++) {
-                a[k] = vload_upto(gates + k * hidden + j, lanes);
-                if (b_ih)
-                    a[k] += vload_upto(b_ih + k * hidden + j, lanes);
-                if (b_hh)
-                    a[k] += vload_upto(b_hh + k * hidden + j, lanes);
-            }
-            const vec i = vsigmoid(a[0]), f = vsigmoid(a[1]), g = vtanh(a[2]), o = vsigmoid(a[3]);
-            vec cell = i * g;
-            if (c_prev)
-                cell += f * vload_upto(c_prev + r * hidden + j, lanes);
-            vstore_upto(gates + j, i, lanes);
-            vstore_upto(gates + hidden + j, f, lanes);
-            vstore_upto(gates + 2 * hidden + j, g, lanes);
-            vstore_upto(gates + 3 * hidden + j, o, lanes);
-            vstore_upto(c + j, cell, lanes);
-            vstore_upto(h + j, o * vtanh(cell), lanes);
+    for (int j = 0; j < panels; j++)
+        acc[j][0] = acc[j][1] = (vec){0}, w[j] = panel[j].w;
+    for (ptrdiff_t p = 0; p < k; p++) {
+        const vec vp = vset1(v[p]);
+#pragma GCC unroll 4
+        for (int j = 0; j < panels; j++) {
+            acc[j][0] += vp * vload(w[j] + p * 2 * VL);
+            acc[j][1] += vp * vload(w[j] + p * 2 * VL + VL);
+        }
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < panels; j++) {
+        real *c = panel[j].c;
+        for (int half = 0; half < 2 && half * VL < panel[j].width; half++, c += VL) {
+            const ptrdiff_t lanes = panel[j].width - half * VL;
+            vstore_upto(c, panel[j].accumulate ? acc[j][half] + vload_upto(c, lanes) : acc[j][half], lanes);
         }
     }
 }
 
-static void FN(lstm_cell_backward)(ptrdiff_t n, ptrdiff_t units, ptrdiff_t hidden, const void *gates_,
-                                   const void *c_prev_, const void *c_, const void *dh_, const void *dy_, void *dc_,
-                                   void *dgates_, void *dbias_)
+static void FN(row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel)
 {
-    const real *gates = gates_, *c_prev = c_prev_, *c = c_, *dh = dh_, *dy = dy_;
-    real *dc = dc_, *dgates = dgates_, *dbias = dbias_;
-    for (ptrdiff_t j = 0; j < units; j += VL) {
-        const ptrdiff_t lanes = units - j;
+    switch (panels) {
+    case 1: FN(row_of)(1, k, v, panel); break;
+    case 2: FN(row_of)(2, k, v, panel); break;
+    case 3: FN(row_of)(3, k, v, panel); break;
+    default: FN(row_of)(4, k, v, panel);
+    }
+}
+
+/* ---- cells ---- */
+
+/* The argument of gate k of unit j: the products so far, + b_ih, + b_hh. */
+FNN_INLINE vec FN(gate)(const fnn_cell *s, const real *gates, const int k, ptrdiff_t j, ptrdiff_t lanes)
+{
+    const real *b_ih = s->b_ih, *b_hh = s->b_hh;
+    vec a = vload_upto(gates + k * s->hidden + j, lanes);
+    if (b_ih)
+        a += vload_upto(b_ih + k * s->hidden + j, lanes);
+    if (b_hh)
+        a += vload_upto(b_hh + k * s->hidden + j, lanes);
+    return a;
+}
+
+FNN_INLINE void FN(put_gates)(const fnn_cell *s, real *gates, const int columns, const vec *value, ptrdiff_t j,
+                              ptrdiff_t lanes)
+{
+    if (s->keep)
+#pragma GCC unroll 4
+        for (int k = 0; k < columns; k++)
+            vstore_upto(gates + k * s->hidden + j, value[k], lanes);
+}
+
+/* h to the result, and to the state unless that is made elsewhere. */
+FNN_INLINE void FN(put_h)(const fnn_cell *s, ptrdiff_t at, vec h, ptrdiff_t lanes)
+{
+    vstore_upto((real *)s->y + at, h, lanes);
+    if (s->h)
+        vstore_upto((real *)s->h + at, h, lanes);
+}
+
+/* Runs the body for vectors of units j of each sample r: `at` is their place in states, `lanes` how many are left. */
+#undef FNN_EACH_UNIT
+#define FNN_EACH_UNIT(s)                                                      \
+    for (ptrdiff_t r = 0; r < (s)->n; r++)                                    \
+        for (ptrdiff_t j = 0, lanes = (s)->units, at = r * (s)->hidden; j < (s)->units; \
+             j += VL, lanes -= VL, at += VL)
+
+/* h = f(a) */
+FNN_INLINE void FN(rnn_forward)(const fnn_cell *s, const int relu)
+{
+    FNN_EACH_UNIT(s) {
+        const vec a = FN(gate)(s, (const real *)s->gates + r * s->hidden, 0, j, lanes);
+        FN(put_h)(s, at, relu ? vrelu(a) : vtanh(a), lanes);
+    }
+}
+
+static void FN(rnn_tanh_forward)(const fnn_cell *s) { FN(rnn_forward)(s, 0); }
+static void FN(rnn_relu_forward)(const fnn_cell *s) { FN(rnn_forward)(s, 1); }
+
+/* c = f c + i g, h = o tanh c; kept: i, f, g, o */
+static void FN(lstm_forward)(const fnn_cell *s)
+{
+    real *c = s->c, *c_kept = s->c_kept;
+    FNN_EACH_UNIT(s) {
+        real *gates = (real *)s->gates + r * 4 * s->hidden;
+        const vec i = vsigmoid(FN(gate)(s, gates, 0, j, lanes)), f = vsigmoid(FN(gate)(s, gates, 1, j, lanes));
+        const vec g = vtanh(FN(gate)(s, gates, 2, j, lanes)), o = vsigmoid(FN(gate)(s, gates, 3, j, lanes));
+        const vec cell = i * g + f * vload_upto(c + at, lanes);
+        FN(put_gates)(s, gates, 4, (vec[]){i, f, g, o}, j, lanes);
+        vstore_upto(c + at, cell, lanes);
+        if (c_kept)
+            vstore_upto(c_kept + at, cell, lanes);
+        FN(put_h)(s, at, o * vtanh(cell), lanes);
+    }
+}
+
+/* The fourth column of gates is w_hn h. n = tanh(a + r (w_hn h + b_hn)), h = (1 - z) n + z h; kept: r, z, n and
+ * w_hn h + b_hn */
+static void FN(gru_forward)(const fnn_cell *s)
+{
+    const real *h = s->h, *b_ih = s->b_ih, *b_hh = s->b_hh;
+    FNN_EACH_UNIT(s) {
+        real *gates = (real *)s->gates + r * 4 * s->hidden;
+        const vec reset = vsigmoid(FN(gate)(s, gates, 0, j, lanes)), z = vsigmoid(FN(gate)(s, gates, 1, j, lanes));
+        vec a = vload_upto(gates + 2 * s->hidden + j, lanes), hidden = vload_upto(gates + 3 * s->hidden + j, lanes);
+        if (b_ih)
+            a += vload_upto(b_ih + 2 * s->hidden + j, lanes);
+        if (b_hh)
+            hidden += vload_upto(b_hh + 2 * s->hidden + j, lanes);
+        const vec n = vtanh(a + reset * hidden);
+        FN(put_gates)(s, gates, 4, (vec[]){reset, z, n, hidden}, j, lanes);
+        FN(put_h)(s, at, (1 - z) * n + z * vload_upto(h + at, lanes), lanes);
+    }
+}
+
+/* r, z and r h; then n = tanh(a + w_hn (r h)), h = (1 - z) h + z n */
+static void FN(gru_paper_reset)(const fnn_cell *s)
+{
+    const real *h = s->h;
+    FNN_EACH_UNIT(s) {
+        real *gates = (real *)s->gates + r * 3 * s->hidden;
+        const vec reset = vsigmoid(FN(gate)(s, gates, 0, j, lanes)), z = vsigmoid(FN(gate)(s, gates, 1, j, lanes));
+        vstore_upto(gates + j, reset, lanes);
+        vstore_upto(gates + s->hidden + j, z, lanes);
+        vstore_upto((real *)s->reset + at, reset * vload_upto(h + at, lanes), lanes);
+    }
+}
+
+static void FN(gru_paper_forward)(const fnn_cell *s)
+{
+    const real *h = s->h;
+    FNN_EACH_UNIT(s) {
+        real *gates = (real *)s->gates + r * 3 * s->hidden;
+        const vec z = vload_upto(gates + s->hidden + j, lanes), n = vtanh(FN(gate)(s, gates, 2, j, lanes));
+        if (s->keep)
+            vstore_upto(gates + 2 * s->hidden + j, n, lanes);
+        FN(put_h)(s, at, (1 - z) * vload_upto(h + at, lanes) + z * n, lanes);
+    }
+}
+
+/* ---- and back ---- */
+
+/* The same for vectors of units of all samples, one vector after the other, with sums over the samples. */
+#undef FNN_EACH_SAMPLE
+#define FNN_EACH_SAMPLE(s) for (ptrdiff_t r = 0, at = j; r < (s)->n; r++, at += (s)->hidden)
+#undef FNN_EACH_VECTOR
+#define FNN_EACH_VECTOR(s) for (ptrdiff_t j = 0, lanes = (s)->units; j < (s)->units; j += VL, lanes -= VL)
+
+FNN_INLINE vec FN(gradient_at_h)(const fnn_cell_gradient *s, ptrdiff_t at, ptrdiff_t lanes)
+{
+    const vec d = vload_upto((const real *)s->dh + at, lanes);
+    return s->dy ? d + vload_upto((const real *)s->dy + at, lanes) : d;
+}
+
+FNN_INLINE void FN(put_dgate)(const fnn_cell_gradient *s, const int k, const int columns, ptrdiff_t r, ptrdiff_t j,
+                              vec da, ptrdiff_t lanes)
+{
+    vstore_upto((real *)s->dgates + (r * columns + k) * s->hidden + j, da, lanes);
+}
+
+FNN_INLINE void FN(add_dbias)(const fnn_cell_gradient *s, const int k, ptrdiff_t j, vec sum, ptrdiff_t lanes)
+{
+    real *at = (real *)s->dbias + k * s->hidden + j;
+    if (s->dbias)
+        vstore_upto(at, vload_upto(at, lanes) + sum, lanes);
+}
+
+FNN_INLINE void FN(rnn_backward)(const fnn_cell_gradient *s, const int relu)
+{
+    FNN_EACH_VECTOR(s) {
+        vec sum = {0};
+        FNN_EACH_SAMPLE(s) {
+            const vec d = FN(gradient_at_h)(s, at, lanes), h = vload_upto((const real *)s->after + at, lanes);
+            const vec da = relu ? vsel(h > (vec){0}, d, (vec){0}) : d * (1 - h * h);
+            FN(put_dgate)(s, 0, 1, r, j, da, lanes);
+            sum += da;
+        }
+        FN(add_dbias)(s, 0, j, sum, lanes);
+    }
+}
+
+static void FN(rnn_tanh_backward)(const fnn_cell_gradient *s) { FN(rnn_backward)(s, 0); }
+static void FN(rnn_relu_backward)(const fnn_cell_gradient *s) { FN(rnn_backward)(s, 1); }
+
+static void FN(lstm_backward)(const fnn_cell_gradient *s)
+{
+    real *dc = s->dc;
+    FNN_EACH_VECTOR(s) {
         vec sum[4] = {0};
-        for (ptrdiff_t r = 0; r < n; r++) {
-            const real *a = gates + r * 4 * hidden + j;
-            const ptrdiff_t at = r * hidden + j;
-            const vec i = vload_upto(a, lanes), f = vload_upto(a + hidden, lanes);
-            const vec g = vload_upto(a + 2 * hidden, lanes), o = vload_upto(a + 3 * hidden, lanes);
-            const vec tanh_c = vtanh(vload_upto(c + at, lanes));
-            vec d = vload_upto(dh + at, lanes);
-            if (dy)
-                d += vload_upto(dy + at, lanes);
+        FNN_EACH_SAMPLE(s) {
+            const real *a = (const real *)s->gates + r * 4 * s->hidden + j;
+            const vec i = vload_upto(a, lanes), f = vload_upto(a + s->hidden, lanes);
+            const vec g = vload_upto(a + 2 * s->hidden, lanes), o = vload_upto(a + 3 * s->hidden, lanes);
+            const vec tanh_c = vtanh(vload_upto((const real *)s->after + at, lanes));
+            const vec d = FN(gradient_at_h)(s, at, lanes);
             const vec dcell = vload_upto(dc + at, lanes) + d * o * (1 - tanh_c * tanh_c);
-            const vec before = c_prev ? vload_upto(c_prev + at, lanes) : (vec){0};
+            const vec before = vload_upto((const real *)s->before + at, lanes);
             const vec da[4] = {dcell * g * i * (1 - i), dcell * before * f * (1 - f), dcell * i * (1 - g * g),
                                d * tanh_c * o * (1 - o)};
             vstore_upto(dc + at, dcell * f, lanes);
 #pragma GCC unroll 4
             for (int k = 0; k < 4; k++) {
-                vstore_upto(dgates + (r * 4 + k) * hidden + j, da[k], lanes);
+                FN(put_dgate)(s, k, 4, r, j, da[k], lanes);
                 sum[k] += da[k];
             }
         }
-        if (dbias)
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; k++)
-                vstore_upto(dbias + k * hidden + j, vload_upto(dbias + k * hidden + j, lanes) + sum[k], lanes);
+        for (int k = 0; k < 4; k++)
+            FN(add_dbias)(s, k, j, sum[k], lanes);
+    }
+}
+
+/* dgates: at the arguments of r, z, n, and at w_hn h + b_hn */
+static void FN(gru_backward)(const fnn_cell_gradient *s)
+{
+    FNN_EACH_VECTOR(s) {
+        vec sum[4] = {0};
+        FNN_EACH_SAMPLE(s) {
+            const real *a = (const real *)s->gates + r * 4 * s->hidden + j;
+            const vec reset = vload_upto(a, lanes), z = vload_upto(a + s->hidden, lanes);
+            const vec n = vload_upto(a + 2 * s->hidden, lanes), hidden = vload_upto(a + 3 * s->hidden, lanes);
+            const vec before = vload_upto((const real *)s->before + at, lanes);
+            const vec d = FN(gradient_at_h)(s, at, lanes);
+            const vec dn = d * (1 - z) * (1 - n * n);
+            const vec da[4] = {dn * hidden * reset * (1 - reset), d * (before - n) * z * (1 - z), dn, dn * reset};
+            vstore_upto((real *)s->dh + at, d * z, lanes);
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) {
+                FN(put_dgate)(s, k, 4, r, j, da[k], lanes);
+                sum[k] += da[k];
+            }
+        }
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++)
+            FN(add_dbias)(s, k, j, sum[k], lanes);
+    }
+}
+
+/* At the arguments of z and n; then, with the gradient at r h, at that of r. */
+static void FN(gru_paper_backward)(const fnn_cell_gradient *s)
+{
+    FNN_EACH_VECTOR(s) {
+        vec sum[2] = {0};
+        FNN_EACH_SAMPLE(s) {
+            const real *a = (const real *)s->gates + r * 3 * s->hidden + j;
+            const vec z = vload_upto(a + s->hidden, lanes), n = vload_upto(a + 2 * s->hidden, lanes);
+            const vec before = vload_upto((const real *)s->before + at, lanes);
+            const vec d = FN(gradient_at_h)(s, at, lanes);
+            const vec dz = d * (n - before) * z * (1 - z), dn = d * z * (1 - n * n);
+            vstore_upto((real *)s->dh + at, d * (1 - z), lanes);
+            FN(put_dgate)(s, 1, 3, r, j, dz, lanes);
+            FN(put_dgate)(s, 2, 3, r, j, dn, lanes);
+            sum[0] += dz, sum[1] += dn;
+        }
+        FN(add_dbias)(s, 1, j, sum[0], lanes);
+        FN(add_dbias)(s, 2, j, sum[1], lanes);
+    }
+}
+
+static void FN(gru_paper_reset_backward)(const fnn_cell_gradient *s)
+{
+    FNN_EACH_VECTOR(s) {
+        vec sum = {0};
+        FNN_EACH_SAMPLE(s) {
+            const vec reset = vload_upto((const real *)s->gates + r * 3 * s->hidden + j, lanes);
+            const vec d = vload_upto((const real *)s->dreset + at, lanes);
+            const vec dr = d * vload_upto((const real *)s->before + at, lanes) * reset * (1 - reset);
+            real *dh = (real *)s->dh + at;
+            vstore_upto(dh, vload_upto(dh, lanes) + d * reset, lanes);
+            FN(put_dgate)(s, 0, 3, r, j, dr, lanes);
+            sum += dr;
+        }
+        FN(add_dbias)(s, 0, j, sum, lanes);
     }
 }
 
 static const fnn_recurrent_ukernels FN(recurrent_ukernels) = {
-    .lstm_gates = FN(lstm_gates),
-    .lstm_cell = FN(lstm_cell),
-    .lstm_cell_backward = FN(lstm_cell_backward),
+    .row = FN(row),
+    .matvec = FN(matvec),
+    .forward = {[FNN_RNN_TANH] = {FN(rnn_tanh_forward)},
+                [FNN_RNN_RELU] = {FN(rnn_relu_forward)},
+                [FNN_LSTM] = {FN(lstm_forward)},
+                [FNN_GRU] = {FN(gru_forward)},
+                [FNN_GRU_PAPER] = {FN(gru_paper_reset), FN(gru_paper_forward)}},
+    .backward = {[FNN_RNN_TANH] = {FN(rnn_tanh_backward)},
+                 [FNN_RNN_RELU] = {FN(rnn_relu_backward)},
+                 [FNN_LSTM] = {FN(lstm_backward)},
+                 [FNN_GRU] = {FN(gru_backward)},
+                 [FNN_GRU_PAPER] = {FN(gru_paper_backward), FN(gru_paper_reset_backward)}},
 };

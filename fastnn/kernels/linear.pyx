@@ -18,46 +18,45 @@ cdef enum:
     DOT_ROWS = 40      # A B^T by dot products, without packing, for so few rows of A
 
 
-cdef int product_nt(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a, const void *b,
-                    void *c, const void *bias) except -1:
-    """C[m][n] = A[m][k] B[n][k]^T + bias[n]; all contiguous."""
+cdef int product_nt(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, const void *a,
+                    Py_ssize_t lda, const void *b, Py_ssize_t ldb, void *c, const void *bias, int flags) except -1:
+    """C[m][n] = (or +=) A[m][k] B[n][k]^T + bias[n]; rows of C follow each other."""
     cdef int nt = product_threads(m, n, k, uk.itemsize)
     cdef Py_ssize_t i
     cdef Scratch tmp
     if m <= DOT_ROWS:
         with nogil:
-            gemm_nt(uk, m, n, k, a, k, b, k, c, n, bias, 0, nt)
+            gemm_nt(uk, m, n, k, a, lda, b, ldb, c, n, bias, flags, nt)
         return 0
     tmp = scratch(gemm_nn_scratch(uk, m, k, nt))
     with nogil:
         if bias != NULL:
             for i in range(m):
                 memcpy(<char *>c + i * n * uk.itemsize, bias, n * uk.itemsize)
-        gemm_nn(uk, m, n, k, a, k, 1, b, 1, k, c, n, FNN_ACCUMULATE if bias != NULL else 0, nt, tmp.ptr)
+        gemm_nn(uk, m, n, k, a, lda, 1, b, 1, ldb, c, n, FNN_ACCUMULATE if bias != NULL else flags, nt, tmp.ptr)
     return 0
 
 
 def linear_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y):
     """y = x w^T + b; x (N, D), w (M, D), b (M,) or None, y (N, M)"""
-    product_nt(table_of(x).gemm, y.shape[0], w.shape[0], w.shape[1], cnp.PyArray_DATA(x), cnp.PyArray_DATA(w),
-               cnp.PyArray_DATA(y), data_or_null(b))
+    product_nt(table_of(x).gemm, y.shape[0], w.shape[0], w.shape[1], cnp.PyArray_DATA(x), w.shape[1],
+               cnp.PyArray_DATA(w), w.shape[1], cnp.PyArray_DATA(y), data_or_null(b), 0)
 
 
-def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c):
-    """c = a b; a (M, K) and b (K, N) C-contiguous or transposed views of C-contiguous arrays, c (M, N)"""
+def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, bint accumulate):
+    """c = a b, or c += a b; a (M, K) and b (K, N) may be transposed views and parts of wider arrays, but one of
+    their axes is contiguous; c (M, N) is C-contiguous"""
     cdef const fnn_gemm_ukernels *uk = table_of(c).gemm
     cdef Py_ssize_t m = a.shape[0], k = a.shape[1], n = b.shape[1], es = uk.itemsize
-    cdef Py_ssize_t a_rs = k, a_cs = 1, b_rs = n, b_cs = 1
-    cdef int nt = product_threads(m, n, k, es)
+    cdef Py_ssize_t a_rs = a.strides[0] // es, a_cs = a.strides[1] // es
+    cdef Py_ssize_t b_rs = b.strides[0] // es, b_cs = b.strides[1] // es
+    cdef int nt = product_threads(m, n, k, es), flags = FNN_ACCUMULATE if accumulate else 0
     cdef Scratch tmp
-    if not cnp.PyArray_IS_C_CONTIGUOUS(a):
-        a_rs, a_cs = 1, m
-    if not cnp.PyArray_IS_C_CONTIGUOUS(b):
-        b_rs, b_cs = 1, k
-        if a_cs == 1:
-            product_nt(uk, m, n, k, cnp.PyArray_DATA(a), cnp.PyArray_DATA(b), cnp.PyArray_DATA(c), NULL)
-            return
+    if a_cs == 1 and b_cs != 1:
+        product_nt(uk, m, n, k, cnp.PyArray_DATA(a), a_rs, cnp.PyArray_DATA(b), b_cs, cnp.PyArray_DATA(c),
+                   NULL, flags)
+        return
     tmp = scratch(gemm_nn_scratch(uk, m, k, nt))
     with nogil:
         gemm_nn(uk, m, n, k, cnp.PyArray_DATA(a), a_rs, a_cs, cnp.PyArray_DATA(b), b_rs, b_cs, cnp.PyArray_DATA(c), n,
-                0, nt, tmp.ptr)
+                flags, nt, tmp.ptr)

@@ -1,329 +1,633 @@
-"""Recurrent cells over time. A task is a block of hidden units: its part of the product with the recurrent weights,
-then its gates; every step waits for all tasks of the one before."""
+"""Recurrent networks over time.
+
+A thread owns blocks of hidden units, all gates of them, for the whole sequence: the input's part of the gates is one
+product for many steps, then every step adds the part of the state before, makes the new state, and hands it to all
+threads, which wait for each other once a step (twice in cells of two products, one after the other).
+
+Rows are samples at a time. Sequences of different lengths lie as in torch's PackedSequence: the samples sorted from
+longest to shortest, and of each time only those that are not over, so a step has a prefix of the samples.
+"""
 
 cimport numpy as cnp
-from cython.parallel cimport prange
-from libc.string cimport memset
+from cython.parallel cimport parallel, threadid
+from libc.string cimport memcpy, memset
 
-from fastnn.kernels.gemm cimport gemm_nt, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, aligned, data_or_null, scratch, table_of, threads_for
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, fnn_gemm_ukernels, fnn_recurrent_ukernels, fnn_run
+from fastnn.kernels.gemm cimport multiply_panel, pack_tiles, tile_count, tile_row
+from fastnn.kernels.runtime cimport (
+    Scratch, aligned, ceil_div, data_or_null, scratch, table_of, threads_for_steps,
+)
+from fastnn.kernels.ukernels cimport *
 
 cnp.import_array()
 
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define fnn_team() omp_get_num_threads()
+    #else
+    #define fnn_team() 1
+    #endif
+    static inline void fnn_barrier(void)
+    {
+    #ifdef _OPENMP
+    #pragma omp barrier
+    #endif
+    }
+    """
+    int fnn_team() nogil
+    void fnn_barrier() nogil
+
 cdef enum:
-    UNITS = 32         # hidden units of a task; a multiple of nr, so that only the last task has a narrow panel
-    GATES = 4
     K_BLOCK = 256      # steps of a product at a time, to keep the panel in the first-level cache
     INPUT_ROWS = 256   # rows of x per product with w_ih: enough for its full speed, and the gates stay in cache
-    PACKED_ROWS = 4    # packed weights make faster steps from so many samples on,
-    PACKED_WORK = 64   # and packing them pays for itself in so many rows of x
+    PACKED_ROWS = 64   # packing the weights pays for itself in so many rows of x
 
 # Operations of one unit's gates and states: four sigmoids or tanhs more or less, and the sums and products.
 cdef double CELL_FLOPS = 150
 
+CELLS = {"rnn_tanh": FNN_RNN_TANH, "rnn_relu": FNN_RNN_RELU, "lstm": FNN_LSTM, "gru_torch": FNN_GRU,
+         "gru_paper": FNN_GRU_PAPER}
+"""A cell's name, and its option where it has one."""
 
-cdef struct Lstm:
+
+# ---- products ----
+
+cdef struct Product:
     const fnn_gemm_ukernels *gemm
-    const fnn_recurrent_ukernels *cell
-    Py_ssize_t n, d, h
-    const char *w_ih       # (4H, D)
-    const char *w_hh       # (4H, H)
-    const char *b_ih       # (4H,) or NULL
-    const char *b_hh
-    char *panels           # packed weights, or NULL
-    Py_ssize_t *off        # 0, 1, 2, ...: steps of a packed row
-    Py_ssize_t *row_off    # 0, H, 2H, ...: rows of w_hh
+    const fnn_recurrent_ukernels *uk
+    const char *w              # (gates * height, k)
+    Py_ssize_t gates, height, k
+    Py_ssize_t[4] column       # the result of gate g goes to columns column[g] * height and so on
+    bint[4] first              # and nothing is there yet
+    char *panels               # [block of nr rows of w][gate][k][nr]; NULL: w as it is
+    const Py_ssize_t *rising   # 0, 1, 2, ...: steps of a packed row
+    const Py_ssize_t *rows     # 0, nr, 2 nr, ...: rows of a panel
+    const Py_ssize_t *source   # 0, height, 2 height, ...: rows of w, where that is (k, height)
 
 
-cdef Py_ssize_t tasks_of(const Lstm *p) noexcept nogil:
-    return (p.h + UNITS - 1) // UNITS
+cdef Py_ssize_t blocks_of(const fnn_gemm_ukernels *gemm, Py_ssize_t height) noexcept nogil:
+    return ceil_div(height, gemm.nr)
 
 
-cdef Py_ssize_t units_of(const Lstm *p, Py_ssize_t task) noexcept nogil:
-    return min(<Py_ssize_t>UNITS, p.h - task * UNITS)
+cdef Py_ssize_t width_of(const Product *q, Py_ssize_t block) noexcept nogil:
+    return min(<Py_ssize_t>q.gemm.nr, q.height - block * q.gemm.nr)
 
 
-cdef Py_ssize_t panels_of(const Lstm *p, Py_ssize_t task) noexcept nogil:
-    """How many panels of at most nr columns a task's units take."""
-    return (units_of(p, task) + p.gemm.nr - 1) // p.gemm.nr
+cdef Py_ssize_t panel_bytes(const Product *q) noexcept nogil:
+    """With room for what pack_b writes behind the last one's end."""
+    return aligned((blocks_of(q.gemm, q.height) * q.gates * q.k * q.gemm.nr + q.gemm.vl) * q.gemm.itemsize)
 
 
-cdef void pack_part(const Lstm *p, const char *a, Py_ssize_t columns, Py_ssize_t first, Py_ssize_t count,
-                    Py_ssize_t k, Py_ssize_t at, char *packed) noexcept nogil:
-    """Columns [first, first + count) of a (n, columns) as steps at, at + 1, ... of k of the packed register tiles."""
-    cdef Py_ssize_t es = p.gemm.itemsize, tiles = tile_count(p.gemm, p.n), t, row, rows
-    for t in range(tiles):
-        row = tile_row(t, tiles, p.n)
-        rows = tile_row(t + 1, tiles, p.n) - row
-        p.gemm.pack_a(rows, count, a + (row * columns + first) * es, columns, p.off,
-                      packed + (row * k + at * rows) * es)
+cdef Py_ssize_t tables_bytes(const Product *q, Py_ssize_t longest) noexcept nogil:
+    return (longest + K_BLOCK) * sizeof(Py_ssize_t)
 
 
-cdef void multiply(const Lstm *p, Py_ssize_t k, const char *packed, char *panel, Py_ssize_t ldb, char *c,
-                   Py_ssize_t ldc, Py_ssize_t width) noexcept nogil:
-    """c (n, width) = packed (n, k) times a panel (k, ldb)."""
-    cdef Py_ssize_t es = p.gemm.itemsize, tiles = tile_count(p.gemm, p.n), at = 0, count, t, row, rows
-    while at < k:
-        count = min(<Py_ssize_t>K_BLOCK, k - at)
-        for t in range(tiles):
-            row = tile_row(t, tiles, p.n)
-            rows = tile_row(t + 1, tiles, p.n) - row
-            p.gemm.tile[rows](count, packed + (row * k + at * rows) * es, panel + at * ldb * es, ldb,
-                              c + row * ldc * es, ldc, width, NULL, FNN_ACCUMULATE if at else 0, NULL)
-        at += count
+cdef void pack_weights(const Product *q, Py_ssize_t b0, Py_ssize_t b1) noexcept nogil:
+    cdef Py_ssize_t es = q.gemm.itemsize, nr = q.gemm.nr, k = q.k, i
+    for i in range(b0 * q.gates, b1 * q.gates):
+        q.gemm.transpose(width_of(q, i // q.gates), k, q.w + (i % q.gates * q.height + i // q.gates * nr) * k * es, k,
+                         q.panels + i * k * nr * es, nr)
+
+
+cdef void pack_transposed(const Product *q, Py_ssize_t b0, Py_ssize_t b1) noexcept nogil:
+    """The same of w (k, height), of one gate."""
+    cdef Py_ssize_t es = q.gemm.itemsize, nr = q.gemm.nr, block
+    cdef fnn_run run
+    for block in range(b0, b1):
+        run.start = block * nr
+        run.length = width_of(q, block)
+        q.gemm.pack_b(q.k, q.w, q.source, 1, &run, q.panels + block * q.k * nr * es, nr, False)
+
+
+cdef void multiply(const Product *q, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t n, const char *a, char *c,
+                   Py_ssize_t ldc) noexcept nogil:
+    """c (n, ldc) = or += a (n, k) times blocks [b0, b1) of the weights. a as `hand_over` leaves it."""
+    cdef Py_ssize_t es = q.gemm.itemsize, nr = q.gemm.nr, gates = q.gates, k = q.k, i = b0 * gates, p, kb, j, at
+    cdef Py_ssize_t end = b1 * gates, count
+    cdef fnn_panel[4] panel
+    cdef fnn_feed feed
+    if q.panels == NULL:
+        for i in range(b0 * gates, end):
+            at = q.column[i % gates] * q.height + i // gates * nr
+            j = i % gates * q.height + i // gates * nr
+            if n == 1:
+                q.uk.matvec(width_of(q, i // gates), k, q.w + j * k * es, a, c + at * es, not q.first[i % gates])
+            else:
+                q.gemm.dot(n, width_of(q, i // gates), k, a, k, q.w + j * k * es, k, c + at * es, ldc, NULL,
+                           0 if q.first[i % gates] else FNN_ACCUMULATE)
+    elif n == 1:
+        while i < end:
+            count = min(<Py_ssize_t>4, end - i)
+            p = 0
+            while p < k:
+                kb = min(<Py_ssize_t>K_BLOCK, k - p)
+                for j in range(count):
+                    at = q.column[(i + j) % gates] * q.height + (i + j) // gates * nr
+                    panel[j] = fnn_panel(q.panels + ((i + j) * k + p) * nr * es, c + at * es,
+                                         width_of(q, (i + j) // gates), p > 0 or not q.first[(i + j) % gates])
+                q.uk.row(<int>count, kb, a + p * es, panel)
+                p += kb
+            i += count
+    else:
+        feed = fnn_feed(q.rows, NULL, 0, NULL, NULL, 0, 0)
+        for i in range(b0 * gates, end):
+            at = q.column[i % gates] * q.height + i // gates * nr
+            p = 0
+            while p < k:
+                kb = min(<Py_ssize_t>K_BLOCK, k - p)
+                j = (i * k + p) * nr
+                feed.next = q.panels + (j + kb * nr) * es   # they follow each other; there is no harm behind the last
+                multiply_panel(q.gemm, 0, tile_count(q.gemm, n), n, kb, a + n * p * es, q.panels + j * es, nr,
+                               c + at * es, ldc, width_of(q, i // gates), NULL,
+                               FNN_ACCUMULATE if p or not q.first[i % gates] else 0, &feed)
+                p += kb
+
+
+cdef void hand_over(const Product *q, const char *src, Py_ssize_t pitch, Py_ssize_t first, Py_ssize_t last,
+                    Py_ssize_t n, Py_ssize_t to, char *a) noexcept nogil:
+    """Columns [first, last) of src (n, pitch) as columns to, to + 1, ... of the a that `multiply` takes: blocks of
+    K_BLOCK columns, each in register tiles; dense for one row, or with weights as they are."""
+    cdef Py_ssize_t es = q.gemm.itemsize, i, p, kb, count, row, rows, tiles = tile_count(q.gemm, n)
+    if q.panels == NULL or n == 1:
+        for i in range(n):
+            memcpy(a + (i * q.k + to) * es, src + (i * pitch + first) * es, (last - first) * es)
+        return
+    while first < last:
+        p = to // K_BLOCK * K_BLOCK
+        kb = min(<Py_ssize_t>K_BLOCK, q.k - p)
+        count = min(last - first, p + kb - to)
+        for i in range(tiles):
+            row = tile_row(i, tiles, n)
+            rows = tile_row(i + 1, tiles, n) - row
+            q.gemm.pack_a(rows, count, src + (row * pitch + first) * es, pitch, q.rising,
+                          a + (n * p + row * kb + (to - p) * rows) * es)
+        first += count
+        to += count
+
+
+cdef void hand_over_rows(const Product *q, const char *src, Py_ssize_t n, int thread, int threads,
+                         char *a) noexcept nogil:
+    """A thread's share of the register tiles of src (n, k)."""
+    cdef Py_ssize_t es = q.gemm.itemsize, tiles = tile_count(q.gemm, n), t0 = thread * tiles // threads, p = 0, kb
+    cdef Py_ssize_t t1 = (thread + 1) * tiles // threads, row = tile_row(t0, tiles, n)
+    while p < q.k:
+        kb = min(<Py_ssize_t>K_BLOCK, q.k - p)
+        pack_tiles(q.gemm, t0, t1, n, kb, src + (row * q.k + p) * es, q.k, q.rising, a + (n * p + row * kb) * es)
+        p += kb
+
+
+# ---- times ----
+
+cdef struct Times:
+    Py_ssize_t steps, n
+    const Py_ssize_t *offset   # (steps + 1,) the first row of every time; NULL: n rows each
+    bint reverse               # the last time comes first
+
+
+cdef Py_ssize_t row_of(const Times *s, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t t = s.steps - 1 - step if s.reverse else step
+    return t * s.n if s.offset == NULL else s.offset[t]
+
+
+cdef Py_ssize_t count_of(const Times *s, Py_ssize_t step) noexcept nogil:
+    cdef Py_ssize_t t = s.steps - 1 - step if s.reverse else step
+    return s.n if s.offset == NULL else s.offset[t + 1] - s.offset[t]
+
+
+cdef Py_ssize_t total_of(const Times *s) noexcept nogil:
+    return s.steps * s.n if s.offset == NULL else s.offset[s.steps]
 
 
 # ---- forward ----
-#
-# Few samples: the input's part of all gates is one product over many steps, and a step adds the recurrent part with
-# the weights as they are; a single step of a single sample takes both at once. Many samples: the weights (w_ih, w_hh)
-# are packed once, a step's input and state (x, h) are packed as they arise, and each step is one product.
 
-cdef void pack_weights(const Lstm *p, Py_ssize_t task) noexcept nogil:
-    """Panels [D + H][columns] of (w_ih, w_hh)^T, one behind the other by gate and unit."""
-    cdef Py_ssize_t es = p.gemm.itemsize, nr = p.gemm.nr, d = p.d, h = p.h, gate, panel, j, row, width
-    for gate in range(GATES):
-        for panel in range(panels_of(p, task)):
-            j = task * UNITS + panel * nr
-            row = gate * h + j
-            width = min(nr, h - j)
-            p.gemm.pack_a(width, d, p.w_ih + row * d * es, d, p.off, p.panels + row * (d + h) * es)
-            p.gemm.pack_a(width, h, p.w_hh + row * h * es, h, p.off, p.panels + (row * (d + h) + width * d) * es)
-
-
-cdef void pack_input(const Lstm *p, Py_ssize_t task, const char *x, char *packed) noexcept nogil:
-    """The task's share of x (N, D)."""
-    cdef Py_ssize_t tasks = tasks_of(p), first = task * p.d // tasks
-    pack_part(p, x, p.d, first, (task + 1) * p.d // tasks - first, p.d + p.h, first, packed)
-
-
-cdef void cell_task(const Lstm *p, Py_ssize_t task, char *gates, const char *c_prev, char *c, char *h) noexcept nogil:
-    cdef Py_ssize_t first = task * UNITS * p.gemm.itemsize
-    p.cell.lstm_cell(p.n, units_of(p, task), p.h, gates + first, p.b_ih + first if p.b_ih != NULL else NULL,
-                     p.b_hh + first if p.b_hh != NULL else NULL, c_prev + first if c_prev != NULL else NULL, c + first,
-                     h + first)
+cdef struct Net:
+    const fnn_gemm_ukernels *gemm
+    const fnn_recurrent_ukernels *uk
+    int cell
+    bint two                   # there is a second product: of a projection, or of r h
+    Py_ssize_t n, h, p         # samples, hidden units, size of the state h
+    Py_ssize_t columns         # blocks of h in a row of gates
+    Times times
+    Product input, state, second
+    bint pack                  # the weights first
+    const char *b_ih           # NULL: zero
+    const char *b_hh
+    const char *x
+    char *hs                   # the states (N, P) and (N, H), in place
+    char *cs
+    char *gates                # of all times, or without keep of INPUT_ROWS rows
+    char *y
+    char *c_kept               # NULL: not wanted
+    char *middle               # (rows, H): o tanh c before the projection, or r h; of all times, without keep of one
+    bint keep
+    char *packed_x
+    char *packed_middle
+    char *packed_h[2]
 
 
-cdef void plain_task(const Lstm *p, Py_ssize_t task, const char *x, char *gates, const char *h_prev,
-                     const char *c_prev, char *c, char *h) noexcept nogil:
-    """One step of UNITS hidden units. x: one sample, or NULL where gates hold the input's part already. h_prev,
-    c_prev: NULL is zero."""
-    cdef Py_ssize_t es = p.gemm.itemsize, first = task * UNITS, gate, row
-    if p.n == 1:
-        p.cell.lstm_gates(units_of(p, task), p.d, x, p.w_ih + first * p.d * es, p.h, h_prev,
-                          p.w_hh + first * p.h * es, gates + first * es)
-    elif h_prev != NULL:
-        for gate in range(GATES):
-            row = gate * p.h + task * UNITS
-            p.gemm.dot(p.n, units_of(p, task), p.h, h_prev, p.h, p.w_hh + row * p.h * es, p.h, gates + row * es,
-                       GATES * p.h, NULL, FNN_ACCUMULATE)
-    cell_task(p, task, gates, c_prev, c, h)
+cdef int gates_of(int cell) noexcept nogil:
+    """Blocks of rows in the weights."""
+    return 4 if cell == FNN_LSTM else 3 if cell == FNN_GRU or cell == FNN_GRU_PAPER else 1
 
 
-cdef void packed_task(const Lstm *p, Py_ssize_t task, char *gates, const char *packed, const char *c_prev, char *c,
-                      char *h, const char *x_next, char *packed_next) noexcept nogil:
-    """One step of UNITS hidden units from the packed (x, h), whose next values are packed unless x_next is NULL."""
-    cdef Py_ssize_t es = p.gemm.itemsize, nr = p.gemm.nr, k = p.d + p.h, gate, panel, j, row, width
-    for gate in range(GATES):
-        for panel in range(panels_of(p, task)):
-            j = task * UNITS + panel * nr
-            row = gate * p.h + j
-            width = min(nr, p.h - j)
-            multiply(p, k, packed, p.panels + row * k * es, width, gates + row * es, GATES * p.h, width)
-    cell_task(p, task, gates, c_prev, c, h)
-    if x_next != NULL:
-        pack_input(p, task, x_next, packed_next)
-        pack_part(p, h, p.h, task * UNITS, units_of(p, task), k, p.d + task * UNITS, packed_next)
+def columns(int cell):
+    """Blocks of H in a row of gates: a GRU's last is w_hn h."""
+    return 4 if cell == FNN_GRU else gates_of(cell)
 
 
-def lstm_forward(cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh, cnp.ndarray h0,
-                 cnp.ndarray c0, cnp.ndarray gates, cnp.ndarray y, cnp.ndarray c, Py_ssize_t steps, Py_ssize_t n,
-                 Py_ssize_t d, Py_ssize_t h):
-    """x (T, N, D), y (T, N, H). gates (T, N, 4H) and c (T, N, H) keep all steps, or gates is None and c is the last.
-    The axis of steps may be absent where there is one."""
-    cdef Lstm p
-    p.gemm, p.cell = table_of(x).gemm, table_of(x).recurrent
-    p.n, p.d, p.h = n, d, h
-    p.w_ih, p.w_hh, p.b_ih, p.b_hh = data_or_null(w_ih), data_or_null(w_hh), data_or_null(b_ih), data_or_null(b_hh)
-    if n >= PACKED_ROWS and steps * n >= PACKED_WORK:
-        packed_forward(&p, data_or_null(x), data_or_null(h0), data_or_null(c0), data_or_null(gates), data_or_null(y),
-                       data_or_null(c), steps)
-    else:
-        plain_forward(&p, data_or_null(x), data_or_null(h0), data_or_null(c0), data_or_null(gates), data_or_null(y),
-                      data_or_null(c), steps)
+cdef int setup(Net *r, int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
+               cnp.ndarray w_hr) except -1:
+    """The part of a Net that the weights decide."""
+    cdef int g, gates = gates_of(cell)
+    memset(r, 0, sizeof(Net))
+    r.gemm, r.uk, r.cell = table_of(w_ih).gemm, table_of(w_ih).recurrent, cell
+    r.h, r.p = w_ih.shape[0] // gates, w_hh.shape[1]
+    r.columns = columns(cell)
+    r.b_ih, r.b_hh = data_or_null(b_ih), data_or_null(b_hh)
+    r.two = cell == FNN_GRU_PAPER or w_hr is not None
+    r.input.w, r.input.gates, r.input.height, r.input.k = data_or_null(w_ih), gates, r.h, w_ih.shape[1]
+    r.state.w, r.state.gates, r.state.height, r.state.k = data_or_null(w_hh), gates, r.h, r.p
+    for g in range(gates):
+        r.input.column[g] = r.state.column[g] = g
+        r.input.first[g] = True
+    if cell == FNN_GRU:
+        r.state.column[2] = 3
+        r.state.first[2] = True
+    elif cell == FNN_GRU_PAPER:
+        r.state.gates = 2
+        r.second.w = r.state.w + 2 * r.h * r.p * r.gemm.itemsize
+        r.second.column[0] = 2
+        r.second.gates, r.second.height, r.second.k = 1, r.h, r.h
+    if w_hr is not None:
+        r.second.w = data_or_null(w_hr)
+        r.second.first[0] = True
+        r.second.gates, r.second.height, r.second.k = 1, r.p, r.h
+    r.input.gemm = r.state.gemm = r.second.gemm = r.gemm
+    r.input.uk = r.state.uk = r.second.uk = r.uk
+    return 0
 
 
-cdef int threads_of(const Lstm *p, Py_ssize_t depth) noexcept:
-    """Of one time step, whose products have that depth: a few rows wait for the weights to come from a cache."""
-    return threads_for(p.n * p.h * (2. * GATES * depth + CELL_FLOPS), <double>GATES * p.h * depth * p.gemm.itemsize)
+cdef Py_ssize_t weights_bytes(const Net *r) noexcept nogil:
+    """Of the packed weights, and of the tables that packing reads."""
+    return (panel_bytes(&r.input) + panel_bytes(&r.state) + (panel_bytes(&r.second) if r.two else 0)
+            + aligned(tables_bytes(&r.input, max(max(r.input.k, r.h), r.p))))
 
 
-cdef int plain_forward(Lstm *p, const char *x, const char *h_prev, const char *c_prev, char *gates, char *y, char *c,
-                       Py_ssize_t steps) except -1:
-    cdef Py_ssize_t es = p.gemm.itemsize, state = p.n * p.h * es, tasks = tasks_of(p), t, task
-    cdef Py_ssize_t block = min(steps, max(1, INPUT_ROWS // p.n))
-    cdef int nt_input = threads_for(2. * block * p.n * p.d * GATES * p.h, 0)
-    cdef bint keep = gates != NULL, single = steps == 1 and p.n == 1
-    cdef int nt = threads_of(p, p.h + (p.d if single else 0))
-    cdef Scratch tmp
+cdef void place_weights(Net *r, char *at) noexcept nogil:
+    """Gives them their places in so many bytes."""
+    cdef Py_ssize_t longest = max(max(r.input.k, r.h), r.p), i
+    cdef Py_ssize_t *rising = <Py_ssize_t *>at
+    cdef Py_ssize_t *rows = rising + longest
+    cdef Product *products[3]
+    products[:] = [&r.input, &r.state, &r.second]
+    at += aligned(tables_bytes(&r.input, longest))
+    for i in range(longest):
+        rising[i] = i
+    for i in range(K_BLOCK):
+        rows[i] = i * r.gemm.nr
+    for i in range(3 if r.two else 2):
+        products[i].rising, products[i].rows, products[i].panels = rising, rows, at
+        at += panel_bytes(products[i])
+
+
+cdef Py_ssize_t work_bytes(const Net *r, bint keep) noexcept nogil:
+    """Of what a run needs beside its arguments."""
+    cdef Py_ssize_t es = r.gemm.itemsize, rows = min(total_of(&r.times), max(<Py_ssize_t>INPUT_ROWS, r.n))
+    return (aligned(rows * r.input.k * es) + 2 * aligned(r.n * r.p * es)
+            + (0 if keep else aligned(rows * r.columns * r.h * es))
+            + (2 if r.two else 0) * aligned(r.n * r.h * es))
+
+
+cdef void place_work(Net *r, char *at, bint keep) noexcept nogil:
+    cdef Py_ssize_t es = r.gemm.itemsize, rows = min(total_of(&r.times), max(<Py_ssize_t>INPUT_ROWS, r.n)), i
+    r.packed_x = at
+    at += aligned(rows * r.input.k * es)
+    for i in range(2):
+        r.packed_h[i] = at
+        at += aligned(r.n * r.p * es)
     if not keep:
-        tmp = scratch(block * GATES * state)
-    with nogil:
-        for t in range(steps):
-            if t % block == 0:
-                if not keep:
-                    gates = tmp.ptr
-                if not single:
-                    gemm_nt(p.gemm, min(block, steps - t) * p.n, GATES * p.h, p.d, x + t * p.n * p.d * es, p.d, p.w_ih,
-                            p.d, gates, GATES * p.h, NULL, 0, nt_input)
-            if nt == 1:
-                for task in range(tasks):
-                    plain_task(p, task, x if single else NULL, gates, h_prev, c_prev, c, y)
-            else:
-                for task in prange(tasks, num_threads=nt, schedule="static"):
-                    plain_task(p, task, x if single else NULL, gates, h_prev, c_prev, c, y)
-            h_prev, c_prev = y, c
-            y += state
-            gates += GATES * state
-            if keep:
-                c += state
-    return 0
+        r.gates = at
+        at += aligned(rows * r.columns * r.h * es)
+    if r.two:
+        r.packed_middle = at
+        at += aligned(r.n * r.h * es)
+        if r.middle == NULL:
+            r.middle = at
 
 
-cdef int packed_forward(Lstm *p, const char *x, const char *h0, const char *c_prev, char *gates, char *y, char *c,
-                        Py_ssize_t steps) except -1:
-    cdef Py_ssize_t es = p.gemm.itemsize, n = p.n, d = p.d, h = p.h, state = n * h * es, tasks = tasks_of(p), t, i, task
-    cdef int nt = threads_of(p, d + h)
-    cdef bint keep = gates != NULL
-    # weights with room for the last panel's missing columns, (x, h) now and next, one step's gates, offsets
-    cdef Py_ssize_t panel_bytes = aligned((GATES * h * (d + h) + p.gemm.nr) * es)
-    cdef Py_ssize_t packed_bytes = aligned(n * (d + h) * es), gate_bytes = 0 if keep else aligned(GATES * state)
-    cdef Scratch tmp = scratch(panel_bytes + 2 * packed_bytes + gate_bytes + max(d, h) * sizeof(Py_ssize_t))
-    cdef char *packed = tmp.ptr + panel_bytes
-    cdef char *packed_next = packed + packed_bytes
-    cdef const char *x_next
-    p.panels = tmp.ptr
-    p.off = <Py_ssize_t *>(packed_next + packed_bytes + gate_bytes)
-    with nogil:
-        if not keep:
-            gates = packed_next + packed_bytes
-        for i in range(max(d, h)):
-            p.off[i] = i
-        if h0 == NULL:
-            memset(packed, 0, packed_bytes)
-        else:
-            pack_part(p, h0, h, 0, h, d + h, d, packed)
-        for task in prange(tasks, num_threads=nt, schedule="static"):
-            pack_weights(p, task)
-            pack_input(p, task, x, packed)
-        for t in range(steps):
-            x += n * d * es
-            x_next = x if t + 1 < steps else NULL
-            if nt == 1:
-                for task in range(tasks):
-                    packed_task(p, task, gates, packed, c_prev, c, y, x_next, packed_next)
-            else:
-                for task in prange(tasks, num_threads=nt, schedule="static"):
-                    packed_task(p, task, gates, packed, c_prev, c, y, x_next, packed_next)
-            packed, packed_next = packed_next, packed
-            c_prev = c
-            y += state
-            if keep:
-                gates += GATES * state
-                c += state
-    return 0
+cdef void forward_share(Net *r, int thread, int threads) noexcept nogil:
+    """What a thread does of a sequence."""
+    cdef Py_ssize_t es = r.gemm.itemsize, nr = r.gemm.nr, k = r.input.k, step = 0, end, rows, first, n
+    cdef Py_ssize_t blocks = blocks_of(r.gemm, r.h), b0 = thread * blocks // threads
+    cdef Py_ssize_t b1 = (thread + 1) * blocks // threads
+    cdef Py_ssize_t state_blocks = blocks_of(r.gemm, r.p), s0 = thread * state_blocks // threads
+    cdef Py_ssize_t s1 = (thread + 1) * state_blocks // threads
+    cdef const char *x
+    cdef char *gates
+    if r.pack:
+        pack_weights(&r.input, b0, b1)
+        pack_weights(&r.state, b0, b1)
+        if r.two:
+            pack_weights(&r.second, s0, s1)
+    hand_over(&r.state, r.hs, r.p, s0 * nr, min(s1 * nr, r.p), count_of(&r.times, 0), s0 * nr, r.packed_h[0])
+    while step < r.times.steps:
+        end, rows = step, 0
+        while end < r.times.steps and (end == step or rows + count_of(&r.times, end) <= INPUT_ROWS):
+            rows += count_of(&r.times, end)
+            end += 1
+        first = min(row_of(&r.times, step), row_of(&r.times, end - 1))
+        x = r.x + first * k * es
+        gates = r.gates + first * r.columns * r.h * es if r.keep else r.gates
+        if r.input.panels != NULL and rows > 1:
+            hand_over_rows(&r.input, x, rows, thread, threads, r.packed_x)
+            x = r.packed_x
+        fnn_barrier()
+        multiply(&r.input, b0, b1, rows, x, gates, r.columns * r.h)
+        while step < end:
+            n = row_of(&r.times, step) - first
+            forward_step(r, step, gates + n * r.columns * r.h * es, b0, b1, s0, s1)
+            step += 1
+            if step < r.times.steps:
+                hand_over(&r.state, r.hs, r.p, s0 * nr, min(s1 * nr, r.p), count_of(&r.times, step), s0 * nr,
+                          r.packed_h[step & 1])
+                fnn_barrier()
+
+
+cdef void forward_step(Net *r, Py_ssize_t step, char *gates, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t s0,
+                       Py_ssize_t s1) noexcept nogil:
+    """A step of blocks [b0, b1) of the hidden units, and of blocks [s0, s1) of the state."""
+    cdef Py_ssize_t es = r.gemm.itemsize, nr = r.gemm.nr, n = count_of(&r.times, step), row = row_of(&r.times, step)
+    cdef Py_ssize_t ld = r.columns * r.h, first, last, width, i
+    cdef bint projection = r.two and r.cell == FNN_LSTM
+    cdef char *middle = r.middle + row * r.h * es if r.two and r.keep else r.middle
+    cdef Py_ssize_t each = b1 - b0 if n == 1 else 1    # blocks at a time: those of many samples are larger than caches
+    first = b0
+    while first < b1:
+        multiply(&r.state, first, first + each, n, r.packed_h[step & 1], gates, ld)
+        apply_cell(r, 0, n, row, gates, middle, first, first + each)
+        first += each
+    if not r.two:
+        return
+    hand_over(&r.second, middle, r.h, b0 * nr, min(b1 * nr, r.h), n, b0 * nr, r.packed_middle)
+    fnn_barrier()
+    if not projection:
+        multiply(&r.second, b0, b1, n, r.packed_middle, gates, ld)
+        apply_cell(r, 1, n, row, gates, middle, b0, b1)
+        return
+    multiply(&r.second, s0, s1, n, r.packed_middle, r.y + row * r.p * es, r.p)
+    first = s0 * nr
+    last = min(s1 * nr, r.p)
+    width = last - first
+    for i in range(n):
+        memcpy(r.hs + (i * r.p + first) * es, r.y + ((row + i) * r.p + first) * es, width * es)
+
+
+cdef char *shifted(char *p, Py_ssize_t nbytes) noexcept nogil:
+    """NULL stays NULL."""
+    return NULL if p == NULL else p + nbytes
+
+
+cdef void apply_cell(const Net *r, int part, Py_ssize_t n, Py_ssize_t row, char *gates, char *middle, Py_ssize_t b0,
+                     Py_ssize_t b1) noexcept nogil:
+    cdef Py_ssize_t es = r.gemm.itemsize, j = b0 * r.gemm.nr
+    cdef fnn_cell s
+    cdef bint projection = r.two and r.cell == FNN_LSTM
+    s.n, s.units, s.hidden, s.keep = n, min(b1 * r.gemm.nr, r.h) - j, r.h, r.keep
+    s.gates = gates + j * es
+    s.b_ih = shifted(<char *>r.b_ih, j * es)
+    s.b_hh = shifted(<char *>r.b_hh, j * es)
+    s.c = shifted(r.cs, j * es)
+    s.c_kept = shifted(r.c_kept, (row * r.h + j) * es)
+    s.h = NULL if projection else r.hs + j * es
+    s.y = middle + j * es if projection else r.y + (row * r.h + j) * es
+    s.reset = shifted(middle, j * es)
+    r.uk.forward[r.cell][part](&s)
+
+
+cdef int threads_of_steps(const Net *r) noexcept:
+    """A few rows wait for the weights to come from a cache."""
+    cdef double weights = <double>r.state.gates * r.h * r.p + (<double>r.second.height * r.h if r.two else 0)
+    cdef double inputs = <double>r.input.gates * r.h * r.input.k
+    cdef double n = <double>total_of(&r.times) / r.times.steps
+    return threads_for_steps(r.times.steps, n * (2 * (weights + inputs) + CELL_FLOPS * r.h),
+                             weights * r.gemm.itemsize)
+
+
+cdef Times times_of(Py_ssize_t steps, Py_ssize_t n, cnp.ndarray offset, bint reverse) noexcept:
+    return Times(steps, n, <const Py_ssize_t *>data_or_null(offset), reverse)
+
+
+def forward(int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
+            cnp.ndarray w_hr, cnp.ndarray h, cnp.ndarray c, cnp.ndarray y, cnp.ndarray gates, cnp.ndarray c_kept,
+            cnp.ndarray middle, Py_ssize_t steps, cnp.ndarray offset, bint reverse):
+    """y (R, P) from x (R, D), R rows: all samples of the first time, and so on; offset (steps + 1,): the first rows of
+    all times, None if they have N each. h (N, P) and c (N, H, None but for an LSTM): the initial states, which become
+    the last.
+
+    gates (R, columns H), c_kept (R, H) and middle (R, H, what the second product is made of)
+    keep what the backward pass needs; or None.
+    """
+    cdef Net r
+    cdef Scratch tmp
+    cdef Py_ssize_t packed
+    cdef int threads
+    setup(&r, cell, x, w_ih, w_hh, b_ih, b_hh, w_hr)
+    r.n = h.shape[0]
+    r.times = times_of(steps, r.n, offset, reverse)
+    r.keep = gates is not None
+    r.x, r.y, r.hs, r.cs = data_or_null(x), data_or_null(y), data_or_null(h), data_or_null(c)
+    r.gates, r.c_kept, r.middle = data_or_null(gates), data_or_null(c_kept), data_or_null(middle)
+    r.pack = total_of(&r.times) >= PACKED_ROWS
+    packed = weights_bytes(&r) if r.pack else 0
+    tmp = scratch(packed + work_bytes(&r, r.keep))
+    if r.pack:
+        place_weights(&r, tmp.ptr)
+    place_work(&r, tmp.ptr + packed, r.keep)
+    threads = threads_of_steps(&r)
+    with nogil, parallel(num_threads=threads):
+        forward_share(&r, threadid(), fnn_team())
 
 
 # ---- backward ----
 
-cdef void pack_columns(const Lstm *p, Py_ssize_t task) noexcept nogil:
-    """Panels [4H][nr] of w_hh, one behind the other."""
-    cdef Py_ssize_t es = p.gemm.itemsize, nr = p.gemm.nr, panel, j
-    cdef fnn_run run
-    for panel in range(panels_of(p, task)):
-        j = task * UNITS + panel * nr
-        run.start = j
-        run.length = min(nr, p.h - j)
-        p.gemm.pack_b(GATES * p.h, p.w_hh, p.row_off, 1, &run, p.panels + j * GATES * p.h * es, nr,
-                      False)
+cdef struct Back:
+    const fnn_gemm_ukernels *gemm
+    const fnn_recurrent_ukernels *uk
+    int cell
+    bint two
+    bint initial               # the gradient at the initial h is wanted
+    Py_ssize_t n, h, p, columns
+    Times times
+    Product state, second      # with the weights of the same names
+    const fnn_add_ukernels *sums
+    const char *dy             # (R, P) or NULL
+    const char *gates          # as forward kept them
+    const char *after          # (R, H): c of an LSTM, else y
+    const char *before         # (N, H): the same before the first step
+    char *dh                   # (N, P): at the last h; becomes that at the initial one
+    char *dc                   # (N, H), likewise
+    char *dgates               # (R, columns H)
+    char *dbias                # (columns H,), added to; NULL: not wanted
+    char *dprojected           # (R, P): at h, with a projection
+    char *dmiddle              # (N, H): at what is projected, or at r h
+    char *packed_middle
+    char *packed[2]
 
 
-cdef void product_task(const Lstm *p, Py_ssize_t task, const char *packed, char *dh) noexcept nogil:
-    """dh = dgates w_hh in UNITS columns, from the packed dgates."""
-    cdef Py_ssize_t es = p.gemm.itemsize, nr = p.gemm.nr, k = GATES * p.h, panel, j
-    for panel in range(panels_of(p, task)):
-        j = task * UNITS + panel * nr
-        multiply(p, k, packed, p.panels + j * k * es, nr, dh + j * es, p.h, min(nr, p.h - j))
+cdef struct Gates:
+    Py_ssize_t count
+    Py_ssize_t[4] column       # in dgates, of what is multiplied with w_hh
 
 
-cdef void backward_task(const Lstm *p, Py_ssize_t task, const char *gates, const char *c_prev, const char *c,
-                        const char *dy, const char *packed, char *dh, char *dc, char *dgates, char *dbias,
-                        char *packed_next) noexcept nogil:
-    """One step of UNITS hidden units. packed: dgates of the step after, or NULL where dh is given."""
-    cdef Py_ssize_t es = p.gemm.itemsize, first = task * UNITS * es, units = units_of(p, task)
-    cdef Py_ssize_t gate, column
-    if packed != NULL:
-        product_task(p, task, packed, dh)
-    p.cell.lstm_cell_backward(p.n, units, p.h, gates + first, c_prev + first if c_prev != NULL else NULL, c + first,
-                              dh + first, dy + first if dy != NULL else NULL, dc + first, dgates + first,
-                              dbias + first if dbias != NULL else NULL)
-    for gate in range(GATES):
-        column = gate * p.h + task * UNITS
-        pack_part(p, dgates, GATES * p.h, column, units, GATES * p.h, column, packed_next)
+cdef Gates recurrent_gates(int cell) noexcept nogil:
+    cdef Gates g
+    g.count = 4 if cell == FNN_LSTM else 3 if cell == FNN_GRU else 2 if cell == FNN_GRU_PAPER else 1
+    g.column[0], g.column[1], g.column[2], g.column[3] = 0, 1, 3 if cell == FNN_GRU else 2, 3
+    return g
 
 
-def lstm_backward(cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray c0, cnp.ndarray gates, cnp.ndarray c, cnp.ndarray dh,
-                  cnp.ndarray dc, cnp.ndarray dgates, cnp.ndarray dbias, Py_ssize_t steps, Py_ssize_t n, Py_ssize_t h,
-                  bint initial):
-    """Back-propagation through time: dgates (T, N, 4H), and dbias (4H,) added to. dh and dc (N, H) come in as the
-    gradients at the last states and leave as those at the initial ones (dh only if `initial`). dy (T, N, H), c0 and
-    dbias may be None."""
-    cdef Lstm p
-    p.gemm, p.cell = table_of(w_hh).gemm, table_of(w_hh).recurrent
-    p.n, p.h, p.w_hh = n, h, data_or_null(w_hh)
-    cdef Py_ssize_t es = p.gemm.itemsize, state = n * h * es, tasks = tasks_of(&p), t, i, task
-    cdef int nt = threads_of(&p, h)
-    cdef Py_ssize_t columns = (h + p.gemm.nr - 1) // p.gemm.nr * p.gemm.nr
-    cdef Py_ssize_t panel_bytes = aligned((columns * GATES * h + p.gemm.vl) * es), packed_bytes = aligned(GATES * state)
-    cdef Scratch tmp = scratch(panel_bytes + 2 * packed_bytes + 2 * GATES * h * sizeof(Py_ssize_t))
-    cdef const char *pg = data_or_null(gates)
-    cdef const char *pc = data_or_null(c)
-    cdef const char *pc0 = data_or_null(c0)
-    cdef const char *pdy = data_or_null(dy)
-    cdef const char *c_prev
-    cdef const char *dy_t
-    cdef char *pdh = data_or_null(dh)
-    cdef char *pdc = data_or_null(dc)
-    cdef char *pdg = data_or_null(dgates)
-    cdef char *pdb = data_or_null(dbias)
-    cdef char *packed = NULL
-    cdef char *packed_next
-    cdef char *spare
-    p.panels = tmp.ptr
-    packed_next = p.panels + panel_bytes
-    spare = packed_next + packed_bytes
-    p.off = <Py_ssize_t *>(spare + packed_bytes)
-    p.row_off = p.off + GATES * h
-    with nogil:
-        for i in range(GATES * h):
-            p.off[i] = i
-            p.row_off[i] = i * h
-        if steps > 1 or initial:
-            for task in prange(tasks, num_threads=nt, schedule="static"):
-                pack_columns(&p, task)
-        for t in range(steps - 1, -1, -1):
-            c_prev = pc + (t - 1) * state if t else pc0
-            dy_t = pdy + t * state if pdy != NULL else NULL
-            if nt == 1:
-                for task in range(tasks):
-                    backward_task(&p, task, pg + t * GATES * state, c_prev, pc + t * state, dy_t, packed, pdh, pdc,
-                                  pdg + t * GATES * state, pdb, packed_next)
-            else:
-                for task in prange(tasks, num_threads=nt, schedule="static"):
-                    backward_task(&p, task, pg + t * GATES * state, c_prev, pc + t * state, dy_t, packed, pdh, pdc,
-                                  pdg + t * GATES * state, pdb, packed_next)
-            packed, packed_next, spare = packed_next, spare, packed_next
-        if initial:
-            for task in prange(tasks, num_threads=nt, schedule="static"):
-                product_task(&p, task, packed, pdh)
+cdef void add_dy(const Back *r, Py_ssize_t n, Py_ssize_t row, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """dprojected = dh + dy in columns [first, last) of n samples."""
+    cdef Py_ssize_t es = r.gemm.itemsize, i, at
+    for i in range(n):
+        at = ((row + i) * r.p + first) * es
+        if r.dy == NULL:
+            memcpy(r.dprojected + at, r.dh + (i * r.p + first) * es, (last - first) * es)
+        else:
+            r.sums.add(last - first, r.dh + (i * r.p + first) * es, r.dy + at, r.dprojected + at, 0, 0, 0)
+
+
+cdef void apply_gradient(const Back *r, int part, Py_ssize_t step, Py_ssize_t b0, Py_ssize_t b1) noexcept nogil:
+    """Of the samples that had a step before, and of those that begin."""
+    cdef Py_ssize_t es = r.gemm.itemsize, n = count_of(&r.times, step), row = row_of(&r.times, step), i = 0
+    cdef Py_ssize_t had = min(n, count_of(&r.times, step - 1)) if step else 0, j = b0 * r.gemm.nr, at
+    cdef bint projection = r.two and r.cell == FNN_LSTM
+    cdef fnn_cell_gradient s
+    s.units, s.hidden = min(b1 * r.gemm.nr, r.h) - j, r.h
+    s.dbias = shifted(r.dbias, j * es)
+    while i < n:
+        s.n = had if i < had else n - had
+        at = (row + i) * r.h + j
+        s.gates = r.gates + ((row + i) * r.columns * r.h + j) * es if r.gates != NULL else NULL
+        s.dgates = r.dgates + ((row + i) * r.columns * r.h + j) * es
+        s.after = r.after + at * es
+        s.before = (r.after + (row_of(&r.times, step - 1) * r.h + j) * es if i < had
+                    else r.before + (i * r.h + j) * es)
+        s.dy = shifted(<char *>r.dy, at * es) if not projection else NULL
+        s.dh = (r.dmiddle if projection else r.dh) + (i * r.h + j) * es
+        s.dc = shifted(r.dc, (i * r.h + j) * es)
+        s.dreset = shifted(r.dmiddle, (i * r.h + j) * es)
+        r.uk.backward[r.cell][part](&s)
+        i += s.n
+
+
+cdef void backward_share(Back *r, int thread, int threads) noexcept nogil:
+    """What a thread does of a sequence's way back."""
+    cdef Py_ssize_t es = r.gemm.itemsize, nr = r.gemm.nr, step = r.times.steps, n, row, i
+    cdef Py_ssize_t blocks = blocks_of(r.gemm, r.h), b0 = thread * blocks // threads
+    cdef Py_ssize_t b1 = (thread + 1) * blocks // threads, first = b0 * nr, last = min(b1 * nr, r.h)
+    cdef Py_ssize_t state_blocks = blocks_of(r.gemm, r.p), s0 = thread * state_blocks // threads
+    cdef Py_ssize_t s1 = (thread + 1) * state_blocks // threads
+    cdef Gates recurrent = recurrent_gates(r.cell)
+    cdef bint projection = r.two and r.cell == FNN_LSTM
+    cdef char *dgates
+    if r.times.steps > 1 or r.initial:
+        pack_transposed(&r.state, s0, s1)
+    if r.two:
+        pack_transposed(&r.second, b0, b1)
+    while step > 0:
+        step -= 1
+        n, row = count_of(&r.times, step), row_of(&r.times, step)
+        dgates = r.dgates + row * r.columns * r.h * es
+        if step + 1 < r.times.steps:
+            multiply(&r.state, s0, s1, count_of(&r.times, step + 1), r.packed[step + 1 & 1], r.dh, r.p)
+        if projection:
+            add_dy(r, n, row, s0 * nr, min(s1 * nr, r.p))
+            hand_over(&r.second, r.dprojected + row * r.p * es, r.p, s0 * nr, min(s1 * nr, r.p), n, s0 * nr,
+                      r.packed_middle)
+            fnn_barrier()
+            multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
+        apply_gradient(r, 0, step, b0, b1)
+        if r.two and not projection:
+            hand_over(&r.second, dgates + 2 * r.h * es, r.columns * r.h, first, last, n, first, r.packed_middle)
+            fnn_barrier()
+            multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
+            apply_gradient(r, 1, step, b0, b1)
+        for i in range(recurrent.count):
+            hand_over(&r.state, dgates + recurrent.column[i] * r.h * es, r.columns * r.h, first, last, n,
+                      i * r.h + first, r.packed[step & 1])
+        fnn_barrier()
+    if r.initial:
+        multiply(&r.state, s0, s1, count_of(&r.times, 0), r.packed[0], r.dh, r.p)
+
+
+def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.ndarray gates, cnp.ndarray after,
+             cnp.ndarray before, cnp.ndarray dh, cnp.ndarray dc, cnp.ndarray dgates, cnp.ndarray dbias,
+             cnp.ndarray dprojected, Py_ssize_t steps, cnp.ndarray offset, bint reverse, bint initial):
+    """Back-propagation through time: dgates (R, columns H), and dbias (columns H,) added to. dh (N, P) and dc (N, H)
+    come in as the gradients at the last states and leave as those at the initial ones (dh only if `initial`).
+
+    dy (R, P) may be None, and dbias. after (R, H): the states c of an LSTM, else h; before (N, H): the initial ones.
+    With w_hr, dprojected (R, P) becomes the gradient at all h. The weights' gradients are products of all these.
+    """
+    cdef Back r
+    cdef Scratch tmp
+    cdef Product *q
+    cdef Py_ssize_t es, i, longest, packed_bytes, middle_bytes
+    cdef Py_ssize_t *rising
+    cdef Py_ssize_t *rows
+    cdef Py_ssize_t *source[2]
+    cdef char *at
+    cdef double weights, n
+    cdef int threads
+    memset(&r, 0, sizeof(Back))
+    r.gemm, r.uk, r.sums, r.cell = table_of(w_hh).gemm, table_of(w_hh).recurrent, table_of(w_hh).add, cell
+    es = r.gemm.itemsize
+    r.n, r.p, r.h = dh.shape[0], w_hh.shape[1], after.shape[1]
+    r.columns = dgates.shape[1] // r.h
+    r.two, r.initial = cell == FNN_GRU_PAPER or w_hr is not None, initial
+    r.times = times_of(steps, r.n, offset, reverse)
+    r.dy, r.gates, r.after, r.before = data_or_null(dy), data_or_null(gates), data_or_null(after), data_or_null(before)
+    r.dh, r.dc, r.dgates, r.dbias = data_or_null(dh), data_or_null(dc), data_or_null(dgates), data_or_null(dbias)
+    r.dprojected = data_or_null(dprojected)
+    r.state.w, r.state.gates, r.state.height = data_or_null(w_hh), 1, r.p
+    r.state.k = recurrent_gates(cell).count * r.h
+    r.state.first[0] = cell != FNN_GRU and cell != FNN_GRU_PAPER     # they leave a part of it in dh
+    if r.two:
+        r.second.w = r.state.w + 2 * r.h * r.p * es if w_hr is None else <const char *>data_or_null(w_hr)
+        r.second.k = r.p if w_hr is not None else r.h
+        r.second.gates, r.second.height, r.second.first[0] = 1, r.h, True
+    r.state.gemm = r.second.gemm = r.gemm
+    r.state.uk = r.second.uk = r.uk
+    longest = max(r.state.k, r.second.k)
+    packed_bytes = aligned(r.n * r.state.k * es)
+    middle_bytes = aligned(r.n * max(r.h, r.second.k) * es) if r.two else 0
+    tmp = scratch(panel_bytes(&r.state) + (panel_bytes(&r.second) if r.two else 0) + 2 * packed_bytes + 2 * middle_bytes
+                  + aligned((3 * longest + K_BLOCK) * sizeof(Py_ssize_t)))
+    at = tmp.ptr
+    for i in range(2):
+        r.packed[i] = at
+        at += packed_bytes
+    r.packed_middle, r.dmiddle = at, at + middle_bytes if r.two else NULL
+    at += 2 * middle_bytes
+    rising = <Py_ssize_t *>at
+    rows = rising + longest
+    source[0] = rows + K_BLOCK
+    source[1] = source[0] + longest
+    at += aligned((3 * longest + K_BLOCK) * sizeof(Py_ssize_t))
+    for i in range(longest):
+        rising[i] = i
+        source[0][i] = i * r.p
+        source[1][i] = i * r.h
+    for i in range(K_BLOCK):
+        rows[i] = i * r.gemm.nr
+    for i in range(2 if r.two else 1):
+        q = &r.second if i else &r.state
+        q.rising, q.rows, q.source, q.panels = rising, rows, source[i], at
+        at += panel_bytes(q)
+    weights = <double>r.state.k * r.p + (<double>r.second.k * r.h if r.two else 0)
+    n = <double>total_of(&r.times) / steps
+    threads = threads_for_steps(steps, n * (2 * weights + CELL_FLOPS * r.h), weights * es)
+    with nogil, parallel(num_threads=threads):
+        backward_share(&r, threadid(), fnn_team())

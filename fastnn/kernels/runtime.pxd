@@ -27,6 +27,9 @@ cdef inline bint past_caches(double nbytes) noexcept nogil:
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil
 
+# The same for a call of `steps` steps, after each of which all threads wait for each other; of one step.
+cdef int threads_for_steps(Py_ssize_t steps, double flops, double nbytes) noexcept nogil
+
 # The same for `flops` operations an element of x, with so many arrays of x's size read or written.
 cdef inline int threads_of(cnp.ndarray x, double flops, double arrays) noexcept nogil:
     return threads_for(flops * cnp.PyArray_SIZE(x), arrays * cnp.PyArray_NBYTES(x))

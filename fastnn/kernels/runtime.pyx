@@ -109,6 +109,8 @@ cdef int num_threads = 1
 # takes up to a tenth of a millisecond.
 cdef double SECONDS_PER_THREAD = 8e-6
 cdef double WAKING = 200e-6
+# Within a region they wait for each other in a third of a microsecond.
+cdef double SECONDS_PER_STEP = 1e-6
 # They wait, or work follows work closely enough to wake them for it.
 cdef double WAITING = 1e-3
 # Rough single-core rates that turn a call's work into seconds.
@@ -121,13 +123,19 @@ cdef bint pool_started = False         # OpenMP has worker threads, or is about 
 cdef bint pool_lost = False            # they stayed behind in the parent process
 
 
+cdef double seconds_of(double flops, double nbytes) noexcept nogil:
+    """On one thread."""
+    return max(flops / FLOPS_PER_SECOND[current_isa],
+               nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= last_cache_bytes else BYTES_PER_SECOND))
+
+
 cdef int threads_for(double flops, double nbytes) noexcept nogil:
+    return 1 if num_threads == 1 else threads_for_seconds(seconds_of(flops, nbytes))
+
+
+cdef int threads_for_seconds(double seconds) noexcept nogil:
     global pool_started, idle_from
-    if num_threads == 1:
-        return 1
-    cdef double now, seconds = max(
-        flops / FLOPS_PER_SECOND[current_isa],
-        nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= last_cache_bytes else BYTES_PER_SECOND))
+    cdef double now
     cdef bint awake
     if seconds < 2 * SECONDS_PER_THREAD:
         return 1
@@ -139,6 +147,15 @@ cdef int threads_for(double flops, double nbytes) noexcept nogil:
             return 1
     pool_started = True
     return <int>min(<double>num_threads, seconds / SECONDS_PER_THREAD) if SECONDS_PER_THREAD > 0 else num_threads
+
+
+cdef int threads_for_steps(Py_ssize_t steps, double flops, double nbytes) noexcept nogil:
+    cdef double seconds = seconds_of(flops, nbytes)
+    cdef int threads
+    if num_threads == 1 or (SECONDS_PER_THREAD > 0 and seconds < 2 * SECONDS_PER_STEP):
+        return 1
+    threads = threads_for_seconds(steps * seconds)
+    return <int>min(<double>threads, seconds / SECONDS_PER_STEP) if SECONDS_PER_THREAD > 0 else threads
 
 
 def get_num_threads():

@@ -330,14 +330,48 @@ cdef extern from "ukernels.h" nogil:
         double (*sum)(Py_ssize_t n, const void *x) noexcept nogil
 
     # ---- recurrent.c ----
+    enum:
+        FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_GRU_PAPER
+
+    ctypedef struct fnn_panel:
+        const void *w
+        void *c
+        Py_ssize_t width
+        int accumulate
+
+    ctypedef struct fnn_cell:
+        Py_ssize_t n, units, hidden
+        void *gates
+        const void *b_ih
+        const void *b_hh
+        void *c
+        void *c_kept
+        void *h
+        void *y
+        void *reset
+        int keep
+
+    ctypedef struct fnn_cell_gradient:
+        Py_ssize_t n, units, hidden
+        const void *gates
+        const void *after
+        const void *before
+        const void *dy
+        void *dh
+        void *dc
+        const void *dreset
+        void *dgates
+        void *dbias
+
+    ctypedef void (*fnn_forward_t)(const fnn_cell *s) noexcept nogil
+    ctypedef void (*fnn_backward_t)(const fnn_cell_gradient *s) noexcept nogil
+
     ctypedef struct fnn_recurrent_ukernels:
-        void (*lstm_gates)(Py_ssize_t units, Py_ssize_t d, const void *x, const void *w_ih, Py_ssize_t hidden,
-                           const void *h, const void *w_hh, void *gates) noexcept nogil
-        void (*lstm_cell)(Py_ssize_t n, Py_ssize_t units, Py_ssize_t hidden, void *gates, const void *b_ih,
-                          const void *b_hh, const void *c_prev, void *c, void *h) noexcept nogil
-        void (*lstm_cell_backward)(Py_ssize_t n, Py_ssize_t units, Py_ssize_t hidden, const void *gates,
-                                   const void *c_prev, const void *c, const void *dh, const void *dy, void *dc,
-                                   void *dgates, void *dbias) noexcept nogil
+        void (*row)(int panels, Py_ssize_t k, const void *v, const fnn_panel *panel) noexcept nogil
+        void (*matvec)(Py_ssize_t rows, Py_ssize_t k, const void *w, const void *v, void *c,
+                       int accumulate) noexcept nogil
+        fnn_forward_t forward[5][2]
+        fnn_backward_t backward[5][2]
 
     # ---- dropout.c ----
     enum:

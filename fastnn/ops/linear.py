@@ -11,13 +11,15 @@ from fastnn.ops._arrays import array, array_of_shape, empty
 __all__ = ["linear_backward", "linear_forward", "matmul_backward", "matmul_forward"]
 
 
-def product(a, b):
-    """a b for matrices; each may be a transposed view."""
+def product(a, b, c=None, accumulate=False):
+    """a b for matrices, in c (added to it, if accumulate) or a fresh array; a and b may be transposed views, and parts
+    of wider ones."""
     (m, k), n = a.shape, b.shape[1]
-    c = empty((m, n), a)
+    if c is None:
+        c = empty((m, n), a)
     if m and k and n:
-        kernels.matmul(a, b, c)
-    else:
+        kernels.matmul(a, b, c, accumulate)
+    elif not accumulate:
         c.fill(0)
     return c
 
