@@ -34,7 +34,7 @@ RARE = "\ufffd"
 """Stands for all characters that occur less than LEAST times."""
 LEAST = 20
 STREAMS, STEPS = 32, 32
-LEARNING_RATE, CLIP = 7e-3, 1.0
+LEARNING_RATE, CLIP = 0.012, 0.25
 NGRAMS = 6
 TEMPERATURES = 0.5, 0.8, 1.1
 CELLS = "rnn", "gru", "lstm"
