@@ -1,6 +1,6 @@
 """A recurrent network learns Debian's fortunes letter by letter, and writes new ones at three temperatures.
 
-    python examples/character_generator.py [FOLDER] [--cell rnn lstm] [--hidden 256] [--epochs 4] [--seed 0]
+    python examples/character_generator.py [FOLDER] [--cell rnn lstm] [--hidden 320] [--epochs 4] [--seed 0]
                                            [--plot character_generator.png] [--threads N] [--quick]
 
 FOLDER holds the texts: files of fortunes, parted by lines "%". By default these are the 2.5 million characters of the
@@ -79,7 +79,7 @@ def read(folder):
 
 
 def alphabet(fortunes):
-    """All symbols: END, RARE, and the characters that are not rare."""
+    """All symbols: END, RARE, and the characters that are not rare in these fortunes."""
     characters, counts = np.unique(list("".join(fortunes)), return_counts=True)
     return [END, RARE, *(str(c) for c in characters[counts >= LEAST] if c not in (END, RARE))]
 
@@ -177,7 +177,7 @@ def bits_per_character(model, text, symbols):
     return float(bits) / count
 
 
-def train(cell, fortunes, test, symbols, hidden, epochs, rng):
+def learn(cell, fortunes, test, symbols, hidden, epochs, rng):
     """A trained Generator, its bits per character after each epoch, and gradient norms before and after training."""
     model = Generator(cell, symbols, hidden)
     print(f"\n{cell}: {sum(p.size for p in model.parameters()):,} parameters")
@@ -260,14 +260,14 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", default=FORTUNES, help=f"where the texts are (default: {FORTUNES})")
     parser.add_argument("--cell", nargs="+", choices=CELLS, default=["rnn", "lstm"], help="one after the other")
-    parser.add_argument("--hidden", type=int, help="units (default: 256, quick: 64)")
+    parser.add_argument("--hidden", type=int, help="units (default: 320, quick: 64)")
     parser.add_argument("--epochs", type=int, help="passes over the text (default: 4, quick: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, order and samples")
     parser.add_argument("--plot", metavar="FILE", help="figure of learning curves and gradients over time")
     parser.add_argument("--threads", type=int, help="default: all processors")
     parser.add_argument("--quick", action="store_true", help="a tenth of the text, a small network, two epochs")
     args = parser.parse_args(argv)
-    hidden = args.hidden if args.hidden is not None else 64 if args.quick else 256
+    hidden = args.hidden if args.hidden is not None else 64 if args.quick else 320
     epochs = args.epochs if args.epochs is not None else 2 if args.quick else 4
     for name, value in (("--hidden", hidden), ("--epochs", epochs)):
         if value < 1:
@@ -280,9 +280,10 @@ def main(argv=None):
         parser.exit(1, f"{error}\n")
     if args.quick:
         fortunes = fortunes[::10]
-    symbols = alphabet(fortunes)
+    tests = len(fortunes) // 20
+    symbols = alphabet(fortunes[tests:])
     codes = encode(fortunes, symbols)
-    held_out, codes = codes[: len(codes) // 20], codes[len(codes) // 20 :]
+    held_out, codes = codes[:tests], codes[tests:]
     known, test = np.concatenate(codes), np.concatenate(held_out)
     print(
         f"fastnn {fastnn.__version__}, threads: {fastnn.get_num_threads()}, {len(codes)} fortunes of {len(known):,} "
@@ -296,7 +297,7 @@ def main(argv=None):
     rng = np.random.default_rng(args.seed)
     curves, norms = {}, {}
     for cell in args.cell:
-        model, curves[cell], norms[cell] = train(cell, codes, test, len(symbols), hidden, epochs, rng)
+        model, curves[cell], norms[cell] = learn(cell, codes, test, len(symbols), hidden, epochs, rng)
         count, start = 0, perf_counter()
         for temperature in TEMPERATURES:
             text = write(model, symbols, held_out[0], temperature, rng, 100 if args.quick else 400)
