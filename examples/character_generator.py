@@ -34,10 +34,10 @@ RARE = "\ufffd"
 """Stands for all characters that occur less than LEAST times."""
 LEAST = 20
 STREAMS, STEPS = 32, 32
-LEARNING_RATE, CLIP = 0.012, 0.25
+CLIP = 0.25
 NGRAMS = 6
 TEMPERATURES = 0.5, 0.8, 1.1
-CELLS = "rnn", "gru", "lstm"
+LEARNING_RATES = {"rnn": 0.003, "gru": 0.004, "lstm": 0.012}
 
 
 class Generator(nn.Module):
@@ -182,8 +182,8 @@ def learn(cell, fortunes, test, symbols, hidden, epochs, rng):
     model = Generator(cell, symbols, hidden)
     print(f"\n{cell}: {sum(p.size for p in model.parameters()):,} parameters")
     total = epochs * ((sum(map(len, fortunes)) // STREAMS - 1) // STEPS)
-    optimizer = optim.Adam(model.parameters(), LEARNING_RATE)
-    schedule = optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=total, pct_start=0.1)
+    optimizer = optim.Adam(model.parameters(), LEARNING_RATES[cell])
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATES[cell], total_steps=total, pct_start=0.1)
     held_out = streams(test, STREAMS)
     norms, curve = [gradient_norms(model, held_out, symbols)], []
     for epoch in range(epochs):
@@ -259,7 +259,7 @@ def draw(path, curves, norms, lines):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", default=FORTUNES, help=f"where the texts are (default: {FORTUNES})")
-    parser.add_argument("--cell", nargs="+", choices=CELLS, default=["rnn", "lstm"], help="one after the other")
+    parser.add_argument("--cell", nargs="+", choices=LEARNING_RATES, default=["rnn", "lstm"], help="one after the other")
     parser.add_argument("--hidden", type=int, help="units (default: 320, quick: 64)")
     parser.add_argument("--epochs", type=int, help="passes over the text (default: 4, quick: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, order and samples")
