@@ -7,7 +7,6 @@ time is the better one of its two memory formats. A training step is everything 
 Both have the same weights and images, and nothing is timed before their results agree.
 """
 
-import argparse
 import sys
 from copy import deepcopy
 from itertools import pairwise
@@ -20,14 +19,12 @@ import fashion_mnist
 import networks
 import numpy as np
 import torch
+from side_by_side import compare, parser_of
 
 import fastnn
 import fastnn.nn
 from fastnn import Tensor
-from fastnn.measure import Effort, Entry, interleave
-
-SETTLE = 0.05
-"""Seconds between the libraries' turns, see fastnn.measure.interleave."""
+from fastnn.measure import Effort, Entry
 
 TOLERANCES = 1e-4, 1e-2
 """Of the norm of the difference of logits, relative to the norm of PyTorch's, at the first call and the second. What is
@@ -126,22 +123,9 @@ def training(make, x, optimizer):
     return calls
 
 
-def check(name, calls):
-    """Exit unless the results agree, in training also after an update."""
-    for tolerance in TOLERANCES:
-        results = {who: call() for who, call in calls.items()}
-        want = results["torch"]
-        for who, got in results.items():
-            error = np.linalg.norm(got - want) / np.linalg.norm(want)
-            if not error <= tolerance:
-                sys.exit(f"{name}: the results of {who} differ from PyTorch's by {error:.1e}, nothing is timed")
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__, rounds=5)
     parser.add_argument("networks", nargs="*", metavar="network", help=f"of {', '.join(TASKS)} (default: all)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=5, help="timings of each; their median counts")
     args = parser.parse_args()
     if unknown := set(args.networks) - set(TASKS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
@@ -152,12 +136,9 @@ def main():
         make, shape, optimizer = TASKS[name]
         x = networks.drawn("images", shape, np.float32)
         calls = training(make, x, optimizer) if optimizer else inference(make, x)
+        entries = {who: Entry(call) for who, call in calls.items()}
         for index, threads in enumerate(args.threads):
-            torch.set_num_threads(threads)
-            with fastnn.num_threads(threads):
-                if not index:
-                    check(name, calls)
-                times = interleave({who: Entry(call) for who, call in calls.items()}, effort, SETTLE)
+            times = compare(name, entries, threads, effort, () if index else TOLERANCES)
             ours, *others = times.values()
             cells = f"{1e3 * ours:>10.1f}{1e3 * others[0]:>10.1f}{1e3 * others[1]:>15.1f}"
             print(f"{name:<16}{threads:>8}{cells}{min(others) / ours:>8.2f}", flush=True)

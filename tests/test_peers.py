@@ -24,6 +24,8 @@ DECLINED = {
     "batch_norm": lambda case: case.options.get("training", True) or None in case.shapes.values(),
     "max_pool2d": lambda case: case.options.get("return_indices") or case.options.get("dilation", 1) != 1,
     "avg_pool2d": lambda case: case.options.get("divisor_override") or case.options.get("ceil_mode"),
+    "linear": lambda case: len(case.shapes["x"]) > 2,
+    "lstm": lambda case: case.shapes["w_hr"],
 }
 
 

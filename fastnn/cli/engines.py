@@ -110,6 +110,14 @@ class Graph(NamedTuple):
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...] = ("x",)
     outputs: tuple[str, ...] = ("y",)
+    arrays: Mapping[str, np.ndarray] | None = None
+    """Inputs and constants, where they are not the operator's arguments themselves."""
+    shapes: tuple[tuple[int, ...], ...] | None = None
+    """Of the operator's results, where the outputs have others."""
+
+    def results(self, outputs):
+        """The operator's results, from the outputs as NumPy arrays."""
+        return tuple(outputs if self.shapes is None else map(np.reshape, outputs, self.shapes))
 
 
 OPSET, IR_VERSION = 17, 8  # of 2022, so that engines of the last years read it
@@ -139,7 +147,10 @@ def onnx_softmax(op, arrays, axis):
 
 
 def onnx_linear(arrays):
-    return Graph((Node("Gemm", tuple(arrays), ("y",), {"transB": 1}),))
+    """All axes of x but the last are rows."""
+    x, w = arrays["x"], arrays["w"]
+    node = Node("Gemm", tuple(arrays), ("y",), {"transB": 1})
+    return Graph((node,), arrays=arrays | {"x": x.reshape(-1, x.shape[-1])}, shapes=((*x.shape[:-1], len(w)),))
 
 
 def onnx_conv(describe, dimensions, arrays, activation=None, **options):
@@ -204,6 +215,48 @@ def onnx_batch_norm(arrays, training=True, momentum=0.1, eps=1e-5, relu=False):
     return Graph(tuple(nodes), ("x", "residual") if "residual" in arrays else ("x",))
 
 
+def onnx_gates(w, order, negated):
+    """Blocks of rows in another order, one of them with the opposite sign, behind an axis of directions."""
+    blocks = np.split(w, len(order))
+    return np.concatenate([-blocks[k] if k == negated else blocks[k] for k in order])[None]
+
+
+def onnx_recurrent(op, arrays, order, lengths=None, reverse=False, negated=None, **attributes):
+    """The node of a sequence; None with a projection. order: our gates in that of ONNX, see onnx_gates."""
+    if "w_hr" in arrays:
+        return None
+    (steps, n, _), size = arrays["x"].shape, arrays["w_hh"].shape[1]
+    found = {"x": arrays["x"]}
+    found |= {name: onnx_gates(arrays[name], order, negated) for name in ("w_ih", "w_hh")}
+    if "b_ih" in arrays:
+        found["b"] = np.concatenate([onnx_gates(arrays[name], order, negated) for name in ("b_ih", "b_hh")], 1)
+    if lengths is not None:
+        found["lengths"] = np.asarray(lengths, np.int32)
+    states = {name: arrays[name][None] for name in ("h0", "c0") if name in arrays}
+    found |= states
+    inputs = tuple(name if name in found else "" for name in ("x", "w_ih", "w_hh", "b", "lengths", "h0", "c0"))
+    kept = ("h", "c") if op == "LSTM" else ("h",)
+    attributes |= {"hidden_size": size, "direction": "reverse" if reverse else "forward"}
+    node = Node(op, inputs[: 5 + len(kept)], ("y", *kept), attributes)
+    shapes = ((steps, n, size), *[(n, size)] * len(kept))
+    return Graph((node,), ("x", *states), node.outputs, found, shapes)
+
+
+def onnx_rnn(arrays, nonlinearity="tanh", **options):
+    return onnx_recurrent("RNN", arrays, (0,), activations=[nonlinearity.capitalize()], **options)
+
+
+def onnx_gru(arrays, variant="torch", **options):
+    """In ONNX z is the share of the state that stays, as in torch; in the paper that of what is new, and 1 - sigmoid(a)
+    is sigmoid(-a)."""
+    negated, after = {"torch": (None, 1), "paper": (1, 0)}[variant]
+    return onnx_recurrent("GRU", arrays, (1, 0, 2), negated=negated, linear_before_reset=after, **options)
+
+
+def onnx_lstm(arrays, **options):
+    return onnx_recurrent("LSTM", arrays, (0, 3, 1, 2), **options)
+
+
 ONNX: Mapping[str, Callable[..., Graph | None]] = {
     "conv2d": partial(onnx_conv, conv2d_desc, 2),
     "conv1d": partial(onnx_conv, conv1d_desc, 1),
@@ -218,6 +271,9 @@ ONNX: Mapping[str, Callable[..., Graph | None]] = {
     "tanh": onnx_node("Tanh", "x"),
     "softmax": partial(onnx_softmax, "Softmax"),
     "log_softmax": partial(onnx_softmax, "LogSoftmax"),
+    "rnn": onnx_rnn,
+    "gru": onnx_gru,
+    "lstm": onnx_lstm,
 }
 
 
@@ -244,6 +300,7 @@ class OnnxRuntime(Engine):
         options.intra_op_num_threads = self.n
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors are raised, and need not be printed
+        arrays = model.arrays or arrays
         session = self.library.InferenceSession(onnx_bytes(model, arrays), options, ["CPUExecutionProvider"])
         binding = session.io_binding()
         for name in model.inputs:
@@ -257,13 +314,14 @@ class OnnxRuntime(Engine):
 
         def call():
             session.run_with_iobinding(binding)
-            return outputs
+            return outputs, model
 
         return call
 
     def arrays(self, results):
         """Outputs as NumPy arrays."""
-        return tuple(y.numpy() for y in results)
+        outputs, model = results
+        return model.results(y.numpy() for y in outputs)
 
 
 class OpenVino(Engine):
@@ -282,6 +340,7 @@ class OpenVino(Engine):
 
     def compile(self, model, arrays):
         """The call to time."""
+        arrays = model.arrays or arrays
         settings = {
             "INFERENCE_NUM_THREADS": self.n,
             "NUM_STREAMS": 1,
@@ -293,11 +352,12 @@ class OpenVino(Engine):
         request = compiled.create_infer_request()
         for name in model.inputs:
             request.set_tensor(name, self.library.Tensor(arrays[name], shared_memory=True))
-        return partial(request.infer, share_outputs=True)
+        return lambda: (request.infer(share_outputs=True), model)
 
     def arrays(self, results):
         """Outputs as NumPy arrays."""
-        return tuple(results.values())
+        outputs, model = results
+        return model.results(outputs.values())
 
 
 # ---- ncnn ----
@@ -343,7 +403,9 @@ def ncnn_conv_transpose(arrays, **options):
 
 
 def ncnn_linear(arrays):
-    """A batch is the rows of a matrix."""
+    """A batch is the rows of a matrix; None with more axes."""
+    if arrays["x"].ndim > 2:
+        return None
     w, *b = (arrays[name] for name in ("w", "b") if name in arrays)
     return Layer("InnerProduct", {0: w.shape[0], 1: len(b), 2: w.size}, (w, *b), batched=False)
 

@@ -15,6 +15,8 @@ cdef enum:
     PANELS = 8            # gemm_nn: most panels of B per task
     UNPACKED_ROWS = 28    # gemm_nn: a row-major B is read in place for so few rows of A, or
     UNPACKED_BYTES = 65536  # if it is so small: packing it would cost more than it saves
+    TRANSPOSED_STEPS = 8  # gemm_nn: of A^T, packed at a time for several tiles
+    PACK_TILES = 8        # gemm_nn: tiles of A that a task packs
     NT_K_BLOCK = 1024     # gemm_nt: steps per block; one register tile's rows of A stay in the first-level cache
     NT_ROWS = 48          # gemm_nt: rows and columns per task
     NT_COLUMNS = 64
@@ -54,12 +56,17 @@ cdef void nt_task(const fnn_gemm_ukernels *uk, Py_ssize_t row_task, Py_ssize_t c
 
 cdef void pack_tiles(const fnn_gemm_ukernels *uk, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t m, Py_ssize_t k,
                      const char *a, Py_ssize_t rs, const Py_ssize_t *off, char *packed) noexcept nogil:
-    cdef Py_ssize_t t, first, row, rows, tiles = tile_count(uk, m), es = uk.itemsize
+    cdef Py_ssize_t t, first, row, rows, tiles = tile_count(uk, m), es = uk.itemsize, p = 0
+    # of a transposed A, tiles next to each other share cache lines, which are gone after a few hundred steps
+    cdef Py_ssize_t steps = k if rs != 1 else TRANSPOSED_STEPS
     first = tile_row(t0, tiles, m)
-    for t in range(t0, t1):
-        row = tile_row(t, tiles, m)
-        rows = tile_row(t + 1, tiles, m) - row
-        uk.pack_a(rows, k, a + (row - first) * rs * es, rs, off, packed + (row - first) * k * es)
+    while p < k:
+        for t in range(t0, t1):
+            row = tile_row(t, tiles, m)
+            rows = tile_row(t + 1, tiles, m) - row
+            uk.pack_a(rows, min(steps, k - p), a + (row - first) * rs * es, rs, off + p,
+                      packed + ((row - first) * k + p * rows) * es)
+        p += steps
 
 
 cdef void multiply_panel(const fnn_gemm_ukernels *uk, Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t m, Py_ssize_t k,
@@ -113,9 +120,10 @@ cdef void gemm_nn(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ss
                 nn_task(uk, t // column_tasks, t % column_tasks, group, m, n, kb, a_packed,
                         <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, flags, b_packed)
         else:
-            for t in prange(tiles, num_threads=threads, schedule="static"):
-                pack_tiles(uk, t, t + 1, m, kb, <const char *>a + (tile_row(t, tiles, m) * a_rs + p * a_cs) * es, a_rs,
-                           a_off, a_packed + tile_row(t, tiles, m) * kb * es)
+            for t in prange(0, tiles, PACK_TILES, num_threads=threads, schedule="static"):
+                pack_tiles(uk, t, min(t + PACK_TILES, tiles), m, kb,
+                           <const char *>a + (tile_row(t, tiles, m) * a_rs + p * a_cs) * es, a_rs, a_off,
+                           a_packed + tile_row(t, tiles, m) * kb * es)
             for t in prange(row_tasks * column_tasks, num_threads=threads, schedule="dynamic"):
                 nn_task(uk, t // column_tasks, t % column_tasks, group, m, n, kb, a_packed,
                         <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, flags,

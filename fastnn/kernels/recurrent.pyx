@@ -39,7 +39,7 @@ cdef extern from *:
     void fnn_barrier() nogil
 
 cdef enum:
-    K_BLOCK = 256      # steps of a product at a time, to keep the panel in the first-level cache
+    K_BLOCK = 128      # steps of a product at a time, to keep the panel in the first-level cache
     INPUT_ROWS = 256   # rows of x per product with w_ih: enough for its full speed, and the gates stay in cache
     PACKED_ROWS = 64   # packing the weights pays for itself in so many rows of x
 

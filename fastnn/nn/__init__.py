@@ -83,7 +83,8 @@ from fastnn.nn.pool import (
     MinPool2d,
     SubSample2d,
 )
-from fastnn.nn.recurrent import LSTM, LSTMCell
+from fastnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from fastnn.nn.sequence import ManyToMany, ManyToOne, OneToMany
 from fastnn.nn.upsample import Upsample, UpsampleZeros2d, UpsamplingBilinear2d, UpsamplingNearest2d
 
 # `import fastnn.nn.functional as F`, as of torch
@@ -92,7 +93,9 @@ sys.modules.update({"fastnn.nn.functional": functional, "fastnn.nn.init": init})
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
     "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -118,6 +121,7 @@ __all__ = [
     "Dropout2d",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GroupNorm",
     "Hardmax",
     "Hardsigmoid",
@@ -141,6 +145,8 @@ __all__ = [
     "LocalResponseNorm",
     "LogSoftmax",
     "MSELoss",
+    "ManyToMany",
+    "ManyToOne",
     "MaxPool1d",
     "MaxPool2d",
     "MaxUnpool1d",
@@ -151,10 +157,12 @@ __all__ = [
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
+    "OneToMany",
     "PReLU",
     "Parallel",
     "Parameter",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",

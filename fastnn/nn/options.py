@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.autograd import plain
 from fastnn.descriptors import is_int
 
-__all__ = ["batched", "blank", "counts", "need_ndim"]
+__all__ = ["batched", "blank", "checked_lengths", "counts", "need_ndim"]
 
 
 def counts(layer, **numbers):
@@ -51,3 +52,15 @@ def batched(layer, function, ndim, input, *options):
     need_ndim(layer, input, ndim - 1, ndim)
     y = function(input[None], *options)
     return tuple(each[0] for each in y) if isinstance(y, tuple) else y[0]
+
+
+def checked_lengths(name, lengths, t, n):
+    """How many of t elements each of n sequences has, a list, array or Tensor of integers 1 to t, as an array."""
+    found = np.asarray(plain(lengths))
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"{name}: lengths must be integers, got {lengths!r}")
+    if found.shape != (n,):
+        raise ValueError(f"{name}: lengths has shape {found.shape}, expected {(n,)}, one of each sequence")
+    if n and not (found.min() >= 1 and found.max() <= t):
+        raise ValueError(f"{name}: lengths are {found.tolist()}, expected each 1 to {t}")
+    return found.astype(np.int64)

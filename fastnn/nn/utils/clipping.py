@@ -1,4 +1,4 @@
-"""Clipping of gradients, with torch.nn.utils' names."""
+"""Clipping of gradients."""
 
 from __future__ import annotations
 
