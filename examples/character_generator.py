@@ -259,7 +259,7 @@ def draw(path, curves, norms, lines):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", nargs="?", default=FORTUNES, help=f"where the texts are (default: {FORTUNES})")
-    parser.add_argument("--cell", nargs="+", choices=LEARNING_RATES, default=["rnn", "lstm"], help="one after the other")
+    parser.add_argument("--cell", nargs="+", choices=LEARNING_RATES, default=["rnn", "lstm"], help="one after another")
     parser.add_argument("--hidden", type=int, help="units (default: 320, quick: 64)")
     parser.add_argument("--epochs", type=int, help="passes over the text (default: 4, quick: 2)")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, order and samples")
