@@ -246,7 +246,7 @@ def draw(path, curves, norms, lines):
             right.semilogy(range(1 - len(values), 1), values, style, color=f"C{color}", label=f"{cell}, {when}")
     for label, bits in lines.items():
         left.axhline(bits, color="gray", linestyle=":")
-        left.annotate(label, (1, bits), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="gray")
+        left.annotate(f" {label}", (1, bits), xycoords=("axes fraction", "data"), va="center", color="gray")
     left.set(title="bits per character, held out", xlabel="epoch")
     left.xaxis.get_major_locator().set_params(integer=True)
     right.set(title="‖dL/dh‖ of the last character's loss", xlabel="steps before")
@@ -305,8 +305,7 @@ def main(argv=None):
             print(f"\n---- {cell}, temperature {temperature} ----\n{text}")
         print(f"\n{count / (perf_counter() - start):,.0f} characters/s written, one at a time")
     if args.plot:
-        best = min(others)
-        shown = {name: bits for name, bits in lines.items() if name in ("2-grams", "lzma") or bits == best}
+        shown = {name: bits for name, bits in lines.items() if name == "lzma" or bits == min(others)}
         draw(args.plot, curves, norms, shown)
         print(f"Learning curves and gradients over time: {args.plot}")
 
