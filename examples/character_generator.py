@@ -219,18 +219,31 @@ def gradient_norms(model, text, symbols):
 # ---- writing ----
 
 
+def stepper(model, symbols):
+    """A function of one character that returns logits (symbols,) of the next, and remembers all it has seen."""
+    state, inputs = None, one_hot(np.arange(symbols)[:, None, None], symbols)
+
+    def step(code):
+        nonlocal state
+        logits, state = model(inputs[code], state)
+        return logits[0, 0]
+
+    return step
+
+
 def write(model, symbols, before, temperature, rng, longest):
     """A fortune of at most so many characters to follow another (before, codes that end in END), each drawn from
     softmax(logits / temperature)."""
-    logits, state = model(one_hot(before[:, None], len(symbols)))
-    text = []
+    step, text = stepper(model, len(symbols)), []
+    for code in before:
+        logits = step(code)
     while len(text) < longest:
-        p = F.softmax(logits[-1, 0].astype(np.float64) / temperature, 0)
+        p = F.softmax(logits.astype(np.float64) / temperature, 0)
         code = rng.choice(len(symbols), p=p)
         if symbols[code] == END:
             break
         text.append(symbols[code])
-        logits, state = model(one_hot([[code]], len(symbols)), state)
+        logits = step(code)
     return "".join(text)
 
 
