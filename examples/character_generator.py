@@ -314,9 +314,9 @@ def main(argv=None):
         count, start = 0, perf_counter()
         for temperature in TEMPERATURES:
             text = write(model, symbols, held_out[0], temperature, rng, 100 if args.quick else 400)
-            count += len(text)
+            count += len(held_out[0]) + len(text)
             print(f"\n---- {cell}, temperature {temperature} ----\n{text}")
-        print(f"\n{count / (perf_counter() - start):,.0f} characters/s written, one at a time")
+        print(f"\n{count / (perf_counter() - start):,.0f} characters/s read and written, one at a time")
     if args.plot:
         shown = {name: bits for name, bits in lines.items() if name == "lzma" or bits == min(others)}
         draw(args.plot, curves, norms, shown)
