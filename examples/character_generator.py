@@ -15,6 +15,7 @@ The figure shows the learning curves, and how the gradient of one loss fades on 
 
 import argparse
 import lzma
+from math import ceil, log
 from pathlib import Path
 from time import perf_counter
 
@@ -70,10 +71,10 @@ def read(folder):
         files = []
     texts = [path.read_text("utf-8", errors="replace") for path in files]
     fortunes = sorted({fortune.strip("\n") for text in texts for fortune in f"\n{text}\n".split("\n%\n")} - {""})
-    if len(fortunes) < 20:
+    if not fortunes:
         raise FileNotFoundError(
-            f"There are {len(fortunes)} fortunes in {folder}, expected files of them, parted by lines '%'. Debian and "
-            "Ubuntu have them: apt install fortunes. Elsewhere, name a folder of text files"
+            f"There are no fortunes in {folder}. Debian and Ubuntu have them: apt install fortunes. Elsewhere, name a "
+            "folder of texts, parted by lines '%'"
         )
     return [fortunes[i] + END for i in np.random.default_rng(0).permutation(len(fortunes))]
 
@@ -98,9 +99,10 @@ def streams(text, n):
 
 
 def windows(text, steps):
-    """Characters and those that come next, (steps, N) each, one window after the other."""
-    for begin in range(0, len(text) - steps, steps):
-        yield text[begin : begin + steps], text[begin + 1 : begin + steps + 1]
+    """Characters and those that come next, (steps, N) each, the last maybe shorter, one window after the other."""
+    for begin in range(0, len(text) - 1, steps):
+        end = min(begin + steps, len(text) - 1)
+        yield text[begin:end], text[begin + 1 : end + 1]
 
 
 def one_hot(codes, symbols):
@@ -138,8 +140,9 @@ def occurrences(keys, wanted):
 
 def lzma_bits(train, test):
     """Bits per character that test adds to the compressed form of train."""
+    dtype = np.min_scalar_type(max(train.max(), test.max()))
     before, after = (
-        len(lzma.compress(text.astype(np.uint8).tobytes(), preset=9 | lzma.PRESET_EXTREME))
+        len(lzma.compress(text.astype(dtype).tobytes(), preset=9 | lzma.PRESET_EXTREME))
         for text in (train, np.concatenate([train, test]))
     )
     return 8 * (after - before) / len(test)
@@ -181,7 +184,7 @@ def learn(cell, fortunes, test, symbols, hidden, epochs, rng):
     """A trained Generator, its bits per character after each epoch, and gradient norms before and after training."""
     model = Generator(cell, symbols, hidden)
     print(f"\n{cell}: {sum(p.size for p in model.parameters()):,} parameters")
-    total = epochs * ((sum(map(len, fortunes)) // STREAMS - 1) // STEPS)
+    total = epochs * ceil((sum(map(len, fortunes)) // STREAMS - 1) / STEPS)
     optimizer = optim.Adam(model.parameters(), LEARNING_RATES[cell])
     schedule = optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATES[cell], total_steps=total, pct_start=0.1)
     held_out = streams(test, STREAMS)
@@ -248,7 +251,7 @@ def write(model, symbols, before, temperature, rng, longest):
 
 
 def draw(path, curves, norms, lines):
-    """Learning curves beside those who count (lines), and gradients over time before and after training."""
+    """Learning curves beside what costs no training (lines), and gradients over time before and after it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.5), layout="constrained")
@@ -297,12 +300,15 @@ def main(argv=None):
     symbols = alphabet(fortunes[tests:])
     codes = encode(fortunes, symbols)
     held_out, codes = codes[:tests], codes[tests:]
+    least = STREAMS * (STEPS + 1)  # a window for each stream
+    if sum(map(len, held_out)) < least:
+        parser.exit(1, f"A twentieth of the texts in {args.folder} has less than {least} characters: too little\n")
     known, test = np.concatenate(codes), np.concatenate(held_out)
     print(
         f"fastnn {fastnn.__version__}, threads: {fastnn.get_num_threads()}, {len(codes)} fortunes of {len(known):,} "
         f"characters, {len(symbols)} symbols; held out: {len(held_out)} of {len(test):,}"
     )
-    others = ngram_bits(known, test, len(symbols), NGRAMS)
+    others = ngram_bits(known, test, len(symbols), min(NGRAMS, int(log(2**63, len(symbols)))))  # keys are int64
     lines = {f"{n}-grams": bits for n, bits in enumerate(others, 1)} | {"lzma": lzma_bits(known, test)}
     print("Bits per character held out: " + ", ".join(f"{name} {bits:.3f}" for name, bits in lines.items()))
 

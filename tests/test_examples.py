@@ -80,13 +80,17 @@ def test_character_generator(tmp_path):
     assert (tmp_path / "generator.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_character_generator_without_texts(tmp_path):
-    """It says how to get them."""
+@pytest.mark.parametrize(("text", "message"), [(None, "apt install fortunes"), ("a\n%\nb", "too little")])
+def test_character_generator_without_texts(tmp_path, text, message):
+    """It says what it needs, and how to get it."""
+    if text is not None:
+        (tmp_path / "words").write_text(text, encoding="utf-8")
     script = str(ROOT / "examples" / "character_generator.py")
+    folder = str(tmp_path if text else tmp_path / "nowhere")
     env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, script, "nowhere"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script, folder], env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1
-    assert "fortunes in nowhere" in done.stderr and "apt install fortunes" in done.stderr
+    assert message in done.stderr and folder in done.stderr
 
 
 def blocks(path):
