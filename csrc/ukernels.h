@@ -372,7 +372,7 @@ typedef struct {
 /* The second GRU is that of 2014, which resets the state before its product with the weights. */
 enum { FNN_RNN_TANH, FNN_RNN_RELU, FNN_LSTM, FNN_GRU, FNN_GRU_PAPER, FNN_CELLS };
 
-/* A panel [k][nr] of packed weights, and where its product goes: the first `width` <= nr elements. */
+/* A panel of packed weights, k rows of nr, and where its product goes: the first `width` <= nr elements. */
 typedef struct {
     const void *w;
     void *c;
@@ -407,14 +407,52 @@ typedef struct {
 } fnn_cell_gradient;
 
 typedef struct {
-    /* c (+)= v^T w of up to 4 panels, with the sums of gemm.tile */
-    void (*row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel);
+    /* c (+)= v^T w of up to 4 panels, with the sums of gemm.tile; rows of w are `pitch` elements apart */
+    void (*row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel, ptrdiff_t pitch);
     /* c[j] (+)= w[j] v, j < rows, of unpacked weights with k contiguous columns */
     void (*matvec)(ptrdiff_t rows, ptrdiff_t k, const void *w, const void *v, void *c, int accumulate);
     /* the cells; those whose second product needs the result of the first are made in two parts */
     void (*forward[FNN_CELLS][2])(const fnn_cell *s);
     void (*backward[FNN_CELLS][2])(const fnn_cell_gradient *s);
 } fnn_recurrent_ukernels;
+
+/* ---- attention.c: see there for blocks of scores s, (keys, gemm.nr) with a query a column ---- */
+enum { FNN_ATTENTION_KEYS = 128 }; /* at most, in a block */
+
+typedef struct {
+    /* dst[e][j] = factor * src[j][e], e < n, for j < queries, 0 for the other columns */
+    void (*columns)(ptrdiff_t queries, ptrdiff_t n, const void *src, ptrdiff_t src_row, double factor, void *dst);
+    /* s[i][j] += mask[j*column + i*row]; of bytes (boolean), -inf where it is 0 */
+    void (*mask)(ptrdiff_t keys, ptrdiff_t queries, const void *mask, ptrdiff_t row, ptrdiff_t column, int boolean,
+                 void *s);
+    /* s[i][j] = -inf for j < first + i */
+    void (*causal)(ptrdiff_t keys, ptrdiff_t first, void *s);
+    /* before the first keys: max = -inf, sum = 0; n a multiple of gemm.nr */
+    void (*start)(ptrdiff_t n, void *max, void *sum);
+    /* s = e^(s-max) with the new max; sum, and the rows of y, (rows, gemm.nr), are scaled to it */
+    void (*softmax)(ptrdiff_t keys, void *s, void *max, void *sum, ptrdiff_t rows, void *y);
+    /* dst[j][e] = y[e][j] / sum[j], j < queries, e < rows; max_out (may be NULL, like norm_out) and norm_out = 1 / sum */
+    void (*finish)(ptrdiff_t queries, ptrdiff_t rows, void *y, const void *max, const void *sum, void *dst,
+                   ptrdiff_t dst_row, void *max_out, void *norm_out);
+    /* s = e^(s-max) * norm */
+    void (*weights)(ptrdiff_t keys, void *s, const void *max, const void *norm);
+    /* ds = factor * p * (ds - delta) */
+    void (*gradient)(ptrdiff_t keys, const void *p, const void *delta, double factor, void *ds);
+    /* sum[j] += a[j] . b[j], rows of n elements */
+    void (*dots)(ptrdiff_t rows, ptrdiff_t n, const void *a, const void *b, void *sum);
+} fnn_attention_ukernels;
+
+/* ---- additive.c ---- */
+typedef struct {
+    /* s[i] = weight . tanh(q + k[i]), keys in rows of n features */
+    void (*scores)(ptrdiff_t keys, ptrdiff_t n, const void *q, const void *k, const void *weight, void *s);
+    /* the softmax of n elements s + mask, mask (NULL is 0) in steps of `step`; of bytes (boolean), -inf where it is 0 */
+    void (*softmax)(ptrdiff_t n, const void *mask, ptrdiff_t step, int boolean, void *s);
+    /* n features of the gradients, from ds (queries, keys); features of other rows are `row` apart. dq, dk, dweight:
+     * NULL if not needed */
+    void (*backward)(ptrdiff_t queries, ptrdiff_t keys, ptrdiff_t n, ptrdiff_t row, const void *q, const void *k,
+                     const void *weight, const void *ds, void *dq, void *dk, void *dweight);
+} fnn_additive_ukernels;
 
 /* ---- dropout.c ---- */
 enum { FNN_DRAWS = 256 }; /* elements that draw their random numbers together; tasks begin at multiples */
@@ -507,6 +545,8 @@ typedef struct {
     const fnn_softmax_ukernels *softmax;
     const fnn_loss_ukernels *loss;
     const fnn_recurrent_ukernels *recurrent;
+    const fnn_attention_ukernels *attention;
+    const fnn_additive_ukernels *additive;
     const fnn_dropout_ukernels *dropout;
     const fnn_embedding_ukernels *embedding;
     const fnn_optim_ukernels *optim;

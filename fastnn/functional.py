@@ -15,6 +15,7 @@ __all__ = [
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "add",
+    "additive_attention",
     "alpha_dropout",
     "argmax",
     "avg_pool1d",
@@ -75,6 +76,7 @@ __all__ = [
     "rms_norm",
     "rnn",
     "rnn_step",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "smooth_l1_loss",
@@ -612,3 +614,46 @@ def lstm(input, w_ih, w_hh, b_ih=None, b_hh=None, w_hr=None, *, h0=None, c0=None
     """
     options = {"lengths": lengths, "reverse": reverse}
     return call(ops.lstm_forward, input, w_ih, w_hh, b_ih, b_hh, w_hr, h0=h0, c0=c0, **options)
+
+
+def scaled_dot_product_attention(
+    query,
+    key,
+    value,
+    attn_mask=None,
+    dropout_p=0.0,
+    is_causal=False,
+    scale=None,
+    enable_gqa=False,
+    *,
+    need_weights=False,
+):
+    """softmax(scale query keyᵀ + attn_mask) value over the keys; see ops.scaled_dot_product_attention_forward.
+
+    attn_mask: of bools, True where a query sees a key, or numbers to add. dropout_p: with this probability a weight is
+    dropped, whatever the mode; the weights are then stored. need_weights: (result, weights); gradients can be taken
+    through both.
+    """
+    arguments = query, key, value, attn_mask, is_causal, scale, enable_gqa
+    if dropout_p:
+        _, weights = call(ops.scaled_dot_product_attention_weights_forward, *arguments)
+        weights = dropout(weights, dropout_p)
+        if value.shape[:-2] != weights.shape[:-2]:  # heads that share their values
+            group = weights.shape[-3] // value.shape[-3]
+            value = call(tensor_ops.stack_forward, [value] * group, -3)
+            value = call(tensor_ops.reshape_forward, value, (*weights.shape[:-2], *value.shape[-2:]))
+        y = call(tensor_ops.product_forward, weights, value)
+        return (y, weights) if need_weights else y
+    if need_weights:
+        return call(ops.scaled_dot_product_attention_weights_forward, *arguments)
+    return call(ops.scaled_dot_product_attention_forward, *arguments)
+
+
+def additive_attention(query, key, weight, value, attn_mask=None, *, need_weights=False):
+    """softmax(e + attn_mask) value over the keys, e_ts = weight · tanh(query_t + key_s), of queries (…, T, A) and keys
+    (…, S, A) that are projected already; see ops.additive_attention_forward.
+
+    attn_mask, need_weights: as in scaled_dot_product_attention.
+    """
+    y, weights = call(ops.additive_attention_forward, query, key, weight, value, attn_mask)
+    return (y, weights) if need_weights else y

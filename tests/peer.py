@@ -9,7 +9,8 @@ def torch_results(spec, arrays, options, dy):
 
     tensors = map_arrays(lambda x: torch.from_numpy(x.copy()), arrays)
     arguments = {name: tensors[name] for name in spec.grads}
-    variables = {name: x.requires_grad_() for name, x in flat(arguments).items() if x is not None}
+    floats = {name: x for name, x in flat(arguments).items() if x is not None and x.is_floating_point()}
+    variables = {name: x.requires_grad_() for name, x in floats.items()}
     outputs = listed(spec.peers["torch"](torch, **tensors, **options))
     grads = dict.fromkeys(flat(arguments))
     if variables:

@@ -9,7 +9,7 @@ from support import differentiable, each_spec
 
 from fastnn import ops
 from fastnn.registry import as_tuple, flat, restored, specs
-from fastnn.specs import dropout, elementwise, loss, optim, response_norm, row_norm, softmax
+from fastnn.specs import attention, dropout, elementwise, loss, optim, response_norm, row_norm, softmax
 
 # Arguments that may have any number of axes.
 ANY_RANK = {
@@ -19,6 +19,7 @@ ANY_RANK = {
     *((spec.name, next(iter(spec.cases[0].shapes))) for spec in optim.SPECS),
     ("batch_norm", "x"),
     *((spec.name, "x") for spec in (*row_norm.SPECS, *response_norm.SPECS)),
+    *((spec.name, name) for spec in attention.SPECS for name in ("q", "k", "v")),
     ("js_divergence", "p"),
     ("add", "a"),
     ("pad", "x"),
@@ -170,7 +171,7 @@ def test_dy_is_not_a_tuple(spec):
     dy = spec.draw_dy(outputs)
     for bad in (dy[0], np.stack([dy[-1]] * spec.outputs), None):
         with pytest.raises(
-            TypeError, match=rf"^{spec.name}: dy must be a tuple \(.*dh, dc\), got {type(bad).__name__}"
+            TypeError, match=rf"^{spec.name}: dy must be a tuple \(d\w+, .*\), got {type(bad).__name__}"
         ):
             spec.backward(ops, bad, ctx)
     for bad in (dy[:-1], (*dy, None)):

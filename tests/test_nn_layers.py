@@ -18,6 +18,8 @@ OUR_OWN = {
     "Residual": "body(x) + shortcut(x)",
     "Parallel": "the concatenation of branches",
     "Hardmax": "the indicator of the largest element",
+    "AdditiveAttention": "Bahdanau's attention",
+    "DotAttention": "attention to a memory, one head without weights",
     "JSDivergence": "Jensen-Shannon divergence in bits: torch has KLDivLoss only",
     "ManyToMany": "a head at every time of a recurrent layer",
     "ManyToOne": "a head on the last state of a recurrent layer",
@@ -277,7 +279,7 @@ TWINS = [n for n in CLASSES if n not in (*OUR_OWN, *SEQUENCES) and issubclass(ge
 MORE = {"variant"}
 
 
-@pytest.mark.parametrize("name", [*TWINS, "PReLU"])
+@pytest.mark.parametrize("name", [*TWINS, "MultiheadAttention", "PReLU"])
 def test_signature(torch, name):
     """Names, order, kinds and defaults of the constructor's arguments."""
 

@@ -41,6 +41,7 @@ OUR_OWN: dict[str, str] = {
     "rnn_step": "one time step: torch.nn.RNNCell's function",
     "lstm": "a recurrent network of several layers, a Module in torch (its function is torch._VF.lstm)",
     "lstm_step": "one time step: torch.nn.LSTMCell's function",
+    "additive_attention": "Bahdanau's attention",
     "upsample_zeros2d": "zero-insertion",
     "add": "torch.add, of one shape",
     "cat": "torch.cat",

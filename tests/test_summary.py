@@ -80,10 +80,12 @@ def test_multiply_adds(spec, case):
 
 
 def test_products():
-    """The operations of operators with matrices of weights are multiply-adds; a new one has to say so."""
+    """The operations of operators with matrices of weights, and of attention by products, are multiply-adds; a new one
+    has to say so."""
     weighted = {name for name, spec in specs().items() if {"w", "w_ih"} & spec.cases[0].shapes.keys()}
     assert weighted >= {"conv1d", "conv2d", "conv_transpose2d", "linear", "lstm", "lstm_step"}
-    assert {name for name, spec in specs().items() if spec.products} == weighted | {"matmul"}
+    attention = {name for name in specs() if name.startswith("scaled_dot_product")}
+    assert {name for name, spec in specs().items() if spec.products} == weighted | attention | {"matmul"}
 
 
 class Prepared(nn.Module):

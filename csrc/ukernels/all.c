@@ -28,6 +28,8 @@
         .softmax = &softmax_ukernels_f##bits, \
         .loss = &loss_ukernels_f##bits, \
         .recurrent = &recurrent_ukernels_f##bits, \
+        .attention = &attention_ukernels_f##bits, \
+        .additive = &additive_ukernels_f##bits, \
         .dropout = &dropout_ukernels_f##bits, \
         .embedding = &embedding_ukernels_f##bits, \
         .optim = &optim_ukernels_f##bits, \

@@ -25,6 +25,8 @@
 #include "softmax.c"
 #include "loss.c"
 #include "recurrent.c"
+#include "attention.c"
+#include "additive.c"
 #include "dropout.c"
 #include "embedding.c"
 #include "optim.c"

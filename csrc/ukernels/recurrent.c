@@ -96,7 +96,7 @@ static void FN(matvec)(ptrdiff_t rows, ptrdiff_t k, const void *w_, const void *
         FN(gate_rows)(1, k, w + j * k, v, skew, c + j, accumulate);
 }
 
-FNN_INLINE void FN(row_of)(const int panels, ptrdiff_t k, const real *v, const fnn_panel *panel)
+FNN_INLINE void FN(row_of)(const int panels, ptrdiff_t k, const real *v, const fnn_panel *panel, ptrdiff_t pitch)
 {
     vec acc[4][2];
     const real *w[4];
@@ -107,8 +107,8 @@ FNN_INLINE void FN(row_of)(const int panels, ptrdiff_t k, const real *v, const f
         const vec vp = vset1(v[p]);
 #pragma GCC unroll 4
         for (int j = 0; j < panels; j++) {
-            acc[j][0] += vp * vload(w[j] + p * 2 * VL);
-            acc[j][1] += vp * vload(w[j] + p * 2 * VL + VL);
+            acc[j][0] += vp * vload(w[j] + p * pitch);
+            acc[j][1] += vp * vload(w[j] + p * pitch + VL);
         }
     }
 #pragma GCC unroll 4
@@ -121,13 +121,13 @@ FNN_INLINE void FN(row_of)(const int panels, ptrdiff_t k, const real *v, const f
     }
 }
 
-static void FN(row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel)
+static void FN(row)(int panels, ptrdiff_t k, const void *v, const fnn_panel *panel, ptrdiff_t pitch)
 {
     switch (panels) {
-    case 1: FN(row_of)(1, k, v, panel); break;
-    case 2: FN(row_of)(2, k, v, panel); break;
-    case 3: FN(row_of)(3, k, v, panel); break;
-    default: FN(row_of)(4, k, v, panel);
+    case 1: FN(row_of)(1, k, v, panel, pitch); break;
+    case 2: FN(row_of)(2, k, v, panel, pitch); break;
+    case 3: FN(row_of)(3, k, v, panel, pitch); break;
+    default: FN(row_of)(4, k, v, panel, pitch);
     }
 }
 

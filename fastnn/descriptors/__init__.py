@@ -5,6 +5,11 @@ all read them. Making a descriptor raises ValueError, naming the argument, for o
 Descriptors are cached, so that a repeated call pays for its checks once.
 """
 
+from fastnn.descriptors.attention import (
+    AttentionDesc,
+    additive_attention_desc,
+    attention_desc,
+)
 from fastnn.descriptors.conv import (
     Conv2dDesc,
     conv1d_desc,
@@ -51,6 +56,7 @@ from fastnn.descriptors.recurrent import GATES, RecurrentDesc, recurrent_desc
 
 __all__ = [
     "GATES",
+    "AttentionDesc",
     "BatchNormDesc",
     "Conv2dDesc",
     "MaxUnpool2dDesc",
@@ -63,6 +69,8 @@ __all__ = [
     "Upsample2dDesc",
     "adaptive_pool1d_desc",
     "adaptive_pool2d_desc",
+    "additive_attention_desc",
+    "attention_desc",
     "batch_norm_desc",
     "cached",
     "conv1d_desc",

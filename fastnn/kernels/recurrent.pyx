@@ -60,10 +60,12 @@ cdef struct Product:
     Py_ssize_t gates, height, k
     Py_ssize_t[4] column       # the result of gate g goes to columns column[g] * height and so on
     bint[4] first              # and nothing is there yet
-    char *panels               # [block of nr rows of w][gate][k][nr]; NULL: w as it is
+    char *panels               # by blocks of nr rows of w, and by gates: (k, nr); NULL: w as it is
+    # So many panels side by side: one row of a reads them as one stream, which is faster. Else each by itself, as the
+    # first-level cache can hold no other form of it.
+    Py_ssize_t group
     const Py_ssize_t *rising   # 0, 1, 2, ...: steps of a packed row
     const Py_ssize_t *rows     # 0, nr, 2 nr, ...: rows of a panel
-    const Py_ssize_t *source   # 0, height, 2 height, ...: rows of w, where that is (k, height)
 
 
 cdef Py_ssize_t blocks_of(const fnn_gemm_ukernels *gemm, Py_ssize_t height) noexcept nogil:
@@ -75,29 +77,43 @@ cdef Py_ssize_t width_of(const Product *q, Py_ssize_t block) noexcept nogil:
 
 
 cdef Py_ssize_t panel_bytes(const Product *q) noexcept nogil:
-    """With room for what pack_b writes behind the last one's end."""
-    return aligned((blocks_of(q.gemm, q.height) * q.gates * q.k * q.gemm.nr + q.gemm.vl) * q.gemm.itemsize)
+    """Of all panels."""
+    return aligned(ceil_div(blocks_of(q.gemm, q.height) * q.gates, q.group) * q.group * q.k * q.gemm.nr
+                   * q.gemm.itemsize)
 
 
-cdef Py_ssize_t tables_bytes(const Product *q, Py_ssize_t longest) noexcept nogil:
-    return (longest + K_BLOCK) * sizeof(Py_ssize_t)
+cdef Py_ssize_t group_for(Py_ssize_t gates, Py_ssize_t n) noexcept nogil:
+    return 1 if n > 1 else gates if gates > 1 else 4
+
+
+cdef char *panel_at(const Product *q, Py_ssize_t i, Py_ssize_t row) noexcept nogil:
+    """A row of panel i, which is gate i % gates of block i // gates."""
+    return q.panels + ((i // q.group * q.k + row) * q.group + i % q.group) * q.gemm.nr * q.gemm.itemsize
+
+
+cdef void clear_columns(const Product *q, Py_ssize_t i) noexcept nogil:
+    """Of a panel that has less than nr: what memory held before could be numbers that are slow to multiply."""
+    cdef Py_ssize_t p
+    if width_of(q, i // q.gates) < q.gemm.nr:
+        for p in range(q.k):
+            memset(panel_at(q, i, p), 0, q.gemm.nr * q.gemm.itemsize)
 
 
 cdef void pack_weights(const Product *q, Py_ssize_t b0, Py_ssize_t b1) noexcept nogil:
     cdef Py_ssize_t es = q.gemm.itemsize, nr = q.gemm.nr, k = q.k, i
     for i in range(b0 * q.gates, b1 * q.gates):
+        clear_columns(q, i)
         q.gemm.transpose(width_of(q, i // q.gates), k, q.w + (i % q.gates * q.height + i // q.gates * nr) * k * es, k,
-                         q.panels + i * k * nr * es, nr)
+                         panel_at(q, i, 0), q.group * nr)
 
 
 cdef void pack_transposed(const Product *q, Py_ssize_t b0, Py_ssize_t b1) noexcept nogil:
     """The same of w (k, height), of one gate."""
-    cdef Py_ssize_t es = q.gemm.itemsize, nr = q.gemm.nr, block
-    cdef fnn_run run
-    for block in range(b0, b1):
-        run.start = block * nr
-        run.length = width_of(q, block)
-        q.gemm.pack_b(q.k, q.w, q.source, 1, &run, q.panels + block * q.k * nr * es, nr, False)
+    cdef Py_ssize_t es = q.gemm.itemsize, nr = q.gemm.nr, i, p
+    for i in range(b0, b1):
+        clear_columns(q, i)
+        for p in range(q.k):
+            memcpy(panel_at(q, i, p), q.w + (p * q.height + i * nr) * es, width_of(q, i) * es)
 
 
 cdef void multiply(const Product *q, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t n, const char *a, char *c,
@@ -118,15 +134,15 @@ cdef void multiply(const Product *q, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t n,
                            0 if q.first[i % gates] else FNN_ACCUMULATE)
     elif n == 1:
         while i < end:
-            count = min(<Py_ssize_t>4, end - i)
+            count = min(4 if q.group == 1 else q.group - i % q.group, end - i)
             p = 0
             while p < k:
                 kb = min(<Py_ssize_t>K_BLOCK, k - p)
                 for j in range(count):
                     at = q.column[(i + j) % gates] * q.height + (i + j) // gates * nr
-                    panel[j] = fnn_panel(q.panels + ((i + j) * k + p) * nr * es, c + at * es,
-                                         width_of(q, (i + j) // gates), p > 0 or not q.first[(i + j) % gates])
-                q.uk.row(<int>count, kb, a + p * es, panel)
+                    panel[j] = fnn_panel(panel_at(q, i + j, p), c + at * es, width_of(q, (i + j) // gates),
+                                         p > 0 or not q.first[(i + j) % gates])
+                q.uk.row(<int>count, kb, a + p * es, panel, q.group * nr)
                 p += kb
             i += count
     else:
@@ -136,9 +152,8 @@ cdef void multiply(const Product *q, Py_ssize_t b0, Py_ssize_t b1, Py_ssize_t n,
             p = 0
             while p < k:
                 kb = min(<Py_ssize_t>K_BLOCK, k - p)
-                j = (i * k + p) * nr
-                feed.next = q.panels + (j + kb * nr) * es   # they follow each other; there is no harm behind the last
-                multiply_panel(q.gemm, 0, tile_count(q.gemm, n), n, kb, a + n * p * es, q.panels + j * es, nr,
+                feed.next = panel_at(q, i, p + kb)   # or the panel after it; there is no harm behind the last
+                multiply_panel(q.gemm, 0, tile_count(q.gemm, n), n, kb, a + n * p * es, panel_at(q, i, p), nr,
                                c + at * es, ldc, width_of(q, i // gates), NULL,
                                FNN_ACCUMULATE if p or not q.first[i % gates] else 0, &feed)
                 p += kb
@@ -236,9 +251,9 @@ def columns(int cell):
     return 4 if cell == FNN_GRU else gates_of(cell)
 
 
-cdef int setup(Net *r, int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
-               cnp.ndarray w_hr) except -1:
-    """The part of a Net that the weights decide."""
+cdef int setup(Net *r, int cell, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
+               cnp.ndarray w_hr, Py_ssize_t n, Py_ssize_t rows) except -1:
+    """The part of a Net that the weights, the number of samples and that of all rows of x decide."""
     cdef int g, gates = gates_of(cell)
     memset(r, 0, sizeof(Net))
     r.gemm, r.uk, r.cell = table_of(w_ih).gemm, table_of(w_ih).recurrent, cell
@@ -265,29 +280,41 @@ cdef int setup(Net *r, int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_
         r.second.gates, r.second.height, r.second.k = 1, r.p, r.h
     r.input.gemm = r.state.gemm = r.second.gemm = r.gemm
     r.input.uk = r.state.uk = r.second.uk = r.uk
+    r.n = n
+    r.input.group, r.state.group = group_for(r.input.gates, rows), group_for(r.state.gates, n)
+    r.second.group = group_for(1, n)
     return 0
+
+
+cdef void fill_tables(Py_ssize_t *rising, Py_ssize_t longest, Py_ssize_t nr) noexcept nogil:
+    """A product's `rising`, and K_BLOCK `rows` behind it."""
+    cdef Py_ssize_t i
+    for i in range(longest):
+        rising[i] = i
+    for i in range(K_BLOCK):
+        rising[longest + i] = i * nr
+
+
+cdef Py_ssize_t longest_of(const Net *r) noexcept nogil:
+    return max(max(r.input.k, r.h), r.p)
 
 
 cdef Py_ssize_t weights_bytes(const Net *r) noexcept nogil:
     """Of the packed weights, and of the tables that packing reads."""
-    return (panel_bytes(&r.input) + panel_bytes(&r.state) + (panel_bytes(&r.second) if r.two else 0)
-            + aligned(tables_bytes(&r.input, max(max(r.input.k, r.h), r.p))))
+    return (aligned((longest_of(r) + K_BLOCK) * sizeof(Py_ssize_t)) + panel_bytes(&r.input) + panel_bytes(&r.state)
+            + (panel_bytes(&r.second) if r.two else 0))
 
 
 cdef void place_weights(Net *r, char *at) noexcept nogil:
     """Gives them their places in so many bytes."""
-    cdef Py_ssize_t longest = max(max(r.input.k, r.h), r.p), i
-    cdef Py_ssize_t *rising = <Py_ssize_t *>at
-    cdef Py_ssize_t *rows = rising + longest
     cdef Product *products[3]
+    cdef Py_ssize_t *rising = <Py_ssize_t *>at
+    cdef Py_ssize_t longest = longest_of(r), i
+    fill_tables(rising, longest, r.gemm.nr)
+    at += aligned((longest + K_BLOCK) * sizeof(Py_ssize_t))
     products[:] = [&r.input, &r.state, &r.second]
-    at += aligned(tables_bytes(&r.input, longest))
-    for i in range(longest):
-        rising[i] = i
-    for i in range(K_BLOCK):
-        rows[i] = i * r.gemm.nr
     for i in range(3 if r.two else 2):
-        products[i].rising, products[i].rows, products[i].panels = rising, rows, at
+        products[i].rising, products[i].rows, products[i].panels = rising, rising + longest, at
         at += panel_bytes(products[i])
 
 
@@ -361,12 +388,14 @@ cdef void forward_step(Net *r, Py_ssize_t step, char *gates, Py_ssize_t b0, Py_s
     cdef Py_ssize_t ld = r.columns * r.h, first, last, width, i
     cdef bint projection = r.two and r.cell == FNN_LSTM
     cdef char *middle = r.middle + row * r.h * es if r.two and r.keep else r.middle
-    cdef Py_ssize_t each = b1 - b0 if n == 1 else 1    # blocks at a time: those of many samples are larger than caches
+    # the cell's arithmetic passes while the next block's weights arrive; and gates of many samples are still in cache
+    cdef Py_ssize_t each = max(4 // r.state.gates, 1) if n == 1 else 1
     first = b0
     while first < b1:
-        multiply(&r.state, first, first + each, n, r.packed_h[step & 1], gates, ld)
-        apply_cell(r, 0, n, row, gates, middle, first, first + each)
-        first += each
+        last = min(first + each, b1)
+        multiply(&r.state, first, last, n, r.packed_h[step & 1], gates, ld)
+        apply_cell(r, 0, n, row, gates, middle, first, last)
+        first = last
     if not r.two:
         return
     hand_over(&r.second, middle, r.h, b0 * nr, min(b1 * nr, r.h), n, b0 * nr, r.packed_middle)
@@ -406,12 +435,13 @@ cdef void apply_cell(const Net *r, int part, Py_ssize_t n, Py_ssize_t row, char 
 
 
 cdef int threads_of_steps(const Net *r) noexcept:
-    """A few rows wait for the weights to come from a cache."""
+    """A few rows wait for the weights to come from a cache: those of the input once in a block of steps."""
+    cdef double n = <double>total_of(&r.times) / r.times.steps
+    cdef double steps = max(1., min(<double>r.times.steps, INPUT_ROWS / n))
     cdef double weights = <double>r.state.gates * r.h * r.p + (<double>r.second.height * r.h if r.two else 0)
     cdef double inputs = <double>r.input.gates * r.h * r.input.k
-    cdef double n = <double>total_of(&r.times) / r.times.steps
     return threads_for_steps(r.times.steps, n * (2 * (weights + inputs) + CELL_FLOPS * r.h),
-                             weights * r.gemm.itemsize)
+                             (weights + inputs / steps) * r.gemm.itemsize)
 
 
 cdef Times times_of(Py_ssize_t steps, Py_ssize_t n, cnp.ndarray offset, bint reverse) noexcept:
@@ -432,8 +462,7 @@ def forward(int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.nda
     cdef Scratch tmp
     cdef Py_ssize_t packed
     cdef int threads
-    setup(&r, cell, x, w_ih, w_hh, b_ih, b_hh, w_hr)
-    r.n = h.shape[0]
+    setup(&r, cell, w_ih, w_hh, b_ih, b_hh, w_hr, h.shape[0], x.shape[0])
     r.times = times_of(steps, r.n, offset, reverse)
     r.keep = gates is not None
     r.x, r.y, r.hs, r.cs = data_or_null(x), data_or_null(y), data_or_null(h), data_or_null(c)
@@ -447,6 +476,59 @@ def forward(int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.nda
     threads = threads_of_steps(&r)
     with nogil, parallel(num_threads=threads):
         forward_share(&r, threadid(), fnn_team())
+
+
+# ---- one step after the other ----
+
+cdef class Stream:
+    """A cell with packed weights that keeps its states from step to step."""
+
+    cdef Net r
+    cdef Scratch memory
+    cdef tuple biases
+    cdef Py_ssize_t d
+    cdef Stream below
+    cdef object convert
+    cdef readonly cnp.ndarray h, c, y
+
+    def __init__(self, int cell, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
+                 cnp.ndarray w_hr, cnp.ndarray h, cnp.ndarray c, cnp.ndarray y, Stream below, convert):
+        """h (N, P), c (N, H, None but for an LSTM): the states, in place. y (N, P) becomes each step's result. below:
+        what x goes through first. convert: makes x the array that the first cell takes, where it is not."""
+        cdef Py_ssize_t packed
+        setup(&self.r, cell, w_ih, w_hh, b_ih, b_hh, w_hr, h.shape[0], h.shape[0])
+        self.biases, self.h, self.c, self.y, self.below, self.convert = (b_ih, b_hh), h, c, y, below, convert
+        self.d = w_ih.shape[1]
+        self.r.times = times_of(1, self.r.n, None, False)
+        self.r.hs, self.r.cs, self.r.y = data_or_null(h), data_or_null(c), data_or_null(y)
+        packed = weights_bytes(&self.r)
+        self.memory = scratch(packed + work_bytes(&self.r, False))
+        place_weights(&self.r, self.memory.ptr)
+        place_work(&self.r, self.memory.ptr + packed, False)
+        pack_weights(&self.r.input, 0, blocks_of(self.r.gemm, self.r.h))
+        pack_weights(&self.r.state, 0, blocks_of(self.r.gemm, self.r.h))
+        if self.r.two:
+            pack_weights(&self.r.second, 0, blocks_of(self.r.gemm, self.r.second.height))
+
+    cpdef cnp.ndarray step(self, x):
+        """y from x (N, D): an array that the next step overwrites."""
+        cdef cnp.ndarray a
+        cdef int threads
+        if self.below is not None:
+            a = self.below.step(x)
+        elif (type(x) is cnp.ndarray and cnp.PyArray_NDIM(x) == 2 and cnp.PyArray_DIM(x, 0) == self.r.n
+                and cnp.PyArray_DIM(x, 1) == self.d and cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(self.h)
+                and cnp.PyArray_ISCARRAY_RO(x)):
+            a = x
+        else:
+            a = self.convert(x)
+        if self.r.n == 0:
+            return self.y
+        self.r.x = <const char *>cnp.PyArray_DATA(a)
+        threads = threads_of_steps(&self.r)
+        with nogil, parallel(num_threads=threads):
+            forward_share(&self.r, threadid(), fnn_team())
+        return self.y
 
 
 # ---- backward ----
@@ -574,10 +656,8 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
     cdef Back r
     cdef Scratch tmp
     cdef Product *q
-    cdef Py_ssize_t es, i, longest, packed_bytes, middle_bytes
+    cdef Py_ssize_t es, i, longest, tables_bytes, packed_bytes, middle_bytes
     cdef Py_ssize_t *rising
-    cdef Py_ssize_t *rows
-    cdef Py_ssize_t *source[2]
     cdef char *at
     cdef double weights, n
     cdef int threads
@@ -600,31 +680,25 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
         r.second.gates, r.second.height, r.second.first[0] = 1, r.h, True
     r.state.gemm = r.second.gemm = r.gemm
     r.state.uk = r.second.uk = r.uk
+    r.state.group = r.second.group = group_for(1, r.n)
     longest = max(r.state.k, r.second.k)
+    tables_bytes = aligned((longest + K_BLOCK) * sizeof(Py_ssize_t))
     packed_bytes = aligned(r.n * r.state.k * es)
     middle_bytes = aligned(r.n * max(r.h, r.second.k) * es) if r.two else 0
-    tmp = scratch(panel_bytes(&r.state) + (panel_bytes(&r.second) if r.two else 0) + 2 * packed_bytes + 2 * middle_bytes
-                  + aligned((3 * longest + K_BLOCK) * sizeof(Py_ssize_t)))
-    at = tmp.ptr
+    tmp = scratch(tables_bytes + panel_bytes(&r.state) + (panel_bytes(&r.second) if r.two else 0) + 2 * packed_bytes
+                  + 2 * middle_bytes)
+    rising = <Py_ssize_t *>tmp.ptr
+    fill_tables(rising, longest, r.gemm.nr)
+    at = tmp.ptr + tables_bytes
     for i in range(2):
         r.packed[i] = at
         at += packed_bytes
-    r.packed_middle, r.dmiddle = at, at + middle_bytes if r.two else NULL
-    at += 2 * middle_bytes
-    rising = <Py_ssize_t *>at
-    rows = rising + longest
-    source[0] = rows + K_BLOCK
-    source[1] = source[0] + longest
-    at += aligned((3 * longest + K_BLOCK) * sizeof(Py_ssize_t))
-    for i in range(longest):
-        rising[i] = i
-        source[0][i] = i * r.p
-        source[1][i] = i * r.h
-    for i in range(K_BLOCK):
-        rows[i] = i * r.gemm.nr
+    if r.two:
+        r.packed_middle, r.dmiddle = at, at + middle_bytes
+        at += 2 * middle_bytes
     for i in range(2 if r.two else 1):
         q = &r.second if i else &r.state
-        q.rising, q.rows, q.source, q.panels = rising, rows, source[i], at
+        q.rising, q.rows, q.panels = rising, rising + longest, at
         at += panel_bytes(q)
     weights = <double>r.state.k * r.p + (<double>r.second.k * r.h if r.two else 0)
     n = <double>total_of(&r.times) / steps

@@ -367,11 +367,38 @@ cdef extern from "ukernels.h" nogil:
     ctypedef void (*fnn_backward_t)(const fnn_cell_gradient *s) noexcept nogil
 
     ctypedef struct fnn_recurrent_ukernels:
-        void (*row)(int panels, Py_ssize_t k, const void *v, const fnn_panel *panel) noexcept nogil
+        void (*row)(int panels, Py_ssize_t k, const void *v, const fnn_panel *panel, Py_ssize_t pitch) noexcept nogil
         void (*matvec)(Py_ssize_t rows, Py_ssize_t k, const void *w, const void *v, void *c,
                        int accumulate) noexcept nogil
         fnn_forward_t forward[5][2]
         fnn_backward_t backward[5][2]
+
+    # ---- attention.c ----
+    enum:
+        FNN_ATTENTION_KEYS
+
+    ctypedef struct fnn_attention_ukernels:
+        void (*columns)(Py_ssize_t queries, Py_ssize_t n, const void *src, Py_ssize_t src_row, double factor,
+                        void *dst) noexcept nogil
+        void (*mask)(Py_ssize_t keys, Py_ssize_t queries, const void *mask, Py_ssize_t row, Py_ssize_t column,
+                     int boolean, void *s) noexcept nogil
+        void (*causal)(Py_ssize_t keys, Py_ssize_t first, void *s) noexcept nogil
+        void (*start)(Py_ssize_t n, void *max, void *sum) noexcept nogil
+        void (*softmax)(Py_ssize_t keys, void *s, void *max, void *sum, Py_ssize_t rows, void *y) noexcept nogil
+        void (*finish)(Py_ssize_t queries, Py_ssize_t rows, void *y, const void *max, const void *sum, void *dst,
+                       Py_ssize_t dst_row, void *max_out, void *norm_out) noexcept nogil
+        void (*weights)(Py_ssize_t keys, void *s, const void *max, const void *norm) noexcept nogil
+        void (*gradient)(Py_ssize_t keys, const void *p, const void *delta, double factor, void *ds) noexcept nogil
+        void (*dots)(Py_ssize_t rows, Py_ssize_t n, const void *a, const void *b, void *sum) noexcept nogil
+
+    # ---- additive.c ----
+    ctypedef struct fnn_additive_ukernels:
+        void (*scores)(Py_ssize_t keys, Py_ssize_t n, const void *q, const void *k, const void *weight,
+                       void *s) noexcept nogil
+        void (*softmax)(Py_ssize_t n, const void *mask, Py_ssize_t step, int boolean, void *s) noexcept nogil
+        void (*backward)(Py_ssize_t queries, Py_ssize_t keys, Py_ssize_t n, Py_ssize_t row, const void *q,
+                         const void *k, const void *weight, const void *ds, void *dq, void *dk,
+                         void *dweight) noexcept nogil
 
     # ---- dropout.c ----
     enum:
@@ -448,6 +475,8 @@ cdef extern from "ukernels.h" nogil:
         const fnn_softmax_ukernels *softmax
         const fnn_loss_ukernels *loss
         const fnn_recurrent_ukernels *recurrent
+        const fnn_attention_ukernels *attention
+        const fnn_additive_ukernels *additive
         const fnn_dropout_ukernels *dropout
         const fnn_embedding_ukernels *embedding
         const fnn_optim_ukernels *optim

@@ -23,6 +23,7 @@ from fastnn.nn.activation import (
     Softplus,
     Tanh,
 )
+from fastnn.nn.attention import AdditiveAttention, DotAttention, MultiheadAttention
 from fastnn.nn.container import ModuleDict, ModuleList, Parallel, Residual, Sequential
 from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnn.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
@@ -100,6 +101,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AdditiveAttention",
     "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
@@ -116,6 +118,7 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
+    "DotAttention",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -156,6 +159,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "OneToMany",
     "PReLU",

@@ -10,6 +10,7 @@ from fastnn.autograd import Tensor, call
 from fastnn.descriptors import GATES, number
 from fastnn.nn.module import Layer, Parameter, operands
 from fastnn.nn.options import blank, checked_lengths, counts, need_ndim
+from fastnn.nn.stream import Stream
 from fastnn.nn.utils.rnn import PackedSequence, pack, unpack
 from fastnn.tensor_ops import permute_forward
 
@@ -90,6 +91,13 @@ class Recurrent(Layer):
         if any(isinstance(x, Tensor) for x in (input, *states)):
             input, *states = (x if isinstance(x, Tensor) else Tensor(x) for x in (input, *states))
         return input, states
+
+    def stream(self, batch=1, hx=None):
+        """A `fastnn.nn.stream.Stream`: this layer one step at a time, of `batch` samples, from the states hx on."""
+        if getattr(self, "bidirectional", False):
+            raise ValueError(f"{type(self).__name__}.stream: a bidirectional layer needs the sequence's end to begin")
+        (batch,) = counts(self, batch=batch)
+        return Stream(self, batch, hx)
 
     def returned(self, states):
         """States as torch returns them."""

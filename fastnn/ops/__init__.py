@@ -6,6 +6,7 @@ Every operator checks its arguments once, picks an algorithm, allocates its resu
 
 from fastnn.ops._backward import checked
 from fastnn.ops.arithmetic import *  # noqa: F403
+from fastnn.ops.attention import *  # noqa: F403
 from fastnn.ops.conv import *  # noqa: F403
 from fastnn.ops.dropout import *  # noqa: F403
 from fastnn.ops.elementwise import *  # noqa: F403

@@ -1,5 +1,6 @@
 """Recurrent cells and sequences (K11, K12, K13)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "lstm_forward",
     "lstm_step_backward",
     "lstm_step_forward",
+    "recurrent_stream",
     "rnn_backward",
     "rnn_forward",
     "rnn_step_backward",
@@ -33,17 +35,17 @@ class Rows(NamedTuple):
     """(N,) the samples as sorted."""
     offset: np.ndarray
     """(steps + 1,) the first row of each time."""
-    index: np.ndarray
+    place: np.ndarray
     """(R,) rows of (T, N) that they are."""
 
     def of(self, x):
         """The rows of x (T, N, D)."""
-        return x.reshape(-1, x.shape[2])[self.index]
+        return x.reshape(-1, x.shape[2])[self.place]
 
     def spread(self, rows, shape):
         """The inverse, with zeros where there are none."""
         x = np.zeros(shape, rows.dtype)
-        x.reshape(-1, shape[2])[self.index] = rows
+        x.reshape(-1, shape[2])[self.place] = rows
         return x
 
     def back(self, states):
@@ -143,9 +145,9 @@ def rows_of(op, lengths, t, n):
         )
     order = np.argsort(-lengths.astype(np.int64), kind="stable")
     steps = lengths.max()
-    time, place = np.nonzero(lengths[order] > np.arange(steps)[:, None])
+    time, sample = np.nonzero(lengths[order] > np.arange(steps)[:, None])
     offset = np.searchsorted(time, np.arange(steps + 1)).astype(np.intp)
-    return Rows(order, offset, time * n + order[place])
+    return Rows(order, offset, time * n + order[sample])
 
 
 LSTM, GRU_PAPER = kernels.CELLS["lstm"], kernels.CELLS["gru_paper"]
@@ -278,6 +280,29 @@ def parts_of(dy, op, names):
     if len(dy) != len(names):
         raise ValueError(f"{op}: dy has {len(dy)} elements, expected {len(names)}: ({', '.join(names)})")
     return dy
+
+
+def recurrent_stream(cell, layers, h, c=None, **option):
+    """A function of x (N, D) that makes a step of recurrent layers, one above the other, and returns the last one's y
+    (N, P), an array that the next step overwrites. It allocates nothing.
+
+    cell: "rnn", "gru" or "lstm", with the option `nonlinearity` or `variant`. layers: the weights of each, as the
+    arguments of its function behind x; they are packed once, later changes of them have no effect. h (layers, N, P) and
+    c (layers, N, H, of an LSTM): the states, C-contiguous arrays that every step changes in place.
+    """
+    op, below = f"{cell}_step", None
+    kinds = {"rnn": rnn_cell, "gru": gru_cell}
+    kind = kinds[cell](op, *option.values()) if cell in kinds else LSTM
+    gates, n = 4 if cell == "lstm" else 3 if cell == "gru" else 1, h.shape[1]
+    for k, (w_ih, *weights) in enumerate(layers):
+        x = np.empty((n, w_ih.shape[-1]), h.dtype)
+        states = (h[k],) if c is None else (h[k], c[k])
+        arrays, *_ = check(op, gates, x, w_ih, *weights, *states)
+        w_hr = arrays[5] if c is not None else None
+        y = np.empty_like(h[k])
+        convert = partial(array_of_shape, op=op, name="x", shape=x.shape, like=x)
+        below = kernels.Stream(kind, *arrays[1:5], w_hr, h[k], None if c is None else c[k], y, below, convert)
+    return below.step
 
 
 # ---- long short-term memory ----

@@ -4,6 +4,7 @@ Clear before fast, and generic in dtype: run in float64 it is the truth that ker
 """
 
 from fastnn.reference.arithmetic import *  # noqa: F403
+from fastnn.reference.attention import *  # noqa: F403
 from fastnn.reference.conv import *  # noqa: F403
 from fastnn.reference.dropout import *  # noqa: F403
 from fastnn.reference.elementwise import *  # noqa: F403
