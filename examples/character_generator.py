@@ -223,31 +223,19 @@ def gradient_norms(model, text, symbols):
 # ---- writing ----
 
 
-def stepper(model, symbols):
-    """A function of one character that returns logits (symbols,) of the next, and remembers all it has seen."""
-    state, inputs = None, one_hot(np.arange(symbols)[:, None, None], symbols)
-
-    def step(code):
-        nonlocal state
-        logits, state = model(inputs[code], state)
-        return logits[0, 0]
-
-    return step
-
-
 def write(model, symbols, before, temperature, rng, longest):
     """A fortune of at most so many characters to follow another (before, codes that end in END), each drawn from
     softmax(logits / temperature)."""
-    step, text = stepper(model, len(symbols)), []
+    stream, inputs, text = model.rnn.stream(1), one_hot(np.arange(len(symbols))[:, None], len(symbols)), []
     for code in before:
-        logits = step(code)
+        h = stream.step(inputs[code])
     while len(text) < longest:
-        p = F.softmax(logits.astype(np.float64) / temperature, 0)
+        p = F.softmax(model.head(h)[0].astype(np.float64) / temperature, 0)
         code = rng.choice(len(symbols), p=p)
         if symbols[code] == END:
             break
         text.append(symbols[code])
-        logits = step(code)
+        h = stream.step(inputs[code])
     return "".join(text)
 
 
