@@ -23,7 +23,7 @@ import numpy as np
 
 import fastnn
 import fastnn.nn as nn
-from fastnn import Tensor, init, optim
+from fastnn import Tensor, init, optim, train
 from fastnn import functional as F
 
 FORTUNES = "/usr/share/games/fortunes"
@@ -113,15 +113,15 @@ def one_hot(codes, symbols):
 # ---- what the text costs without a network ----
 
 
-def ngram_bits(train, test, symbols, longest):
-    """Bits per character of test by n-grams counted in train, n from 1 to `longest`.
+def ngram_bits(known, test, symbols, longest):
+    """Bits per character of test by n-grams counted in known, n from 1 to `longest`.
 
     The probabilities of n are mixed with those of n - 1: (count + K p_shorter) / (total + K) (MacKay and Peto 1995).
     """
     p, bits = np.full(len(test), 1 / symbols), []
     for n in range(1, longest + 1):
         keys = []
-        for text in (train, test):
+        for text in (known, test):
             padded = np.concatenate([np.zeros(n - 1, np.int64), text])
             context = sum(padded[i : i + len(text)] * symbols ** (n - 2 - i) for i in range(n - 1))
             keys.append((context + np.zeros_like(text), text))
@@ -139,12 +139,12 @@ def occurrences(keys, wanted):
     return np.searchsorted(keys, wanted, "right") - np.searchsorted(keys, wanted, "left")
 
 
-def lzma_bits(train, test):
-    """Bits per character that test adds to the compressed form of train."""
-    dtype = np.min_scalar_type(max(train.max(), test.max()))
+def lzma_bits(known, test):
+    """Bits per character that test adds to the compressed form of known."""
+    dtype = np.min_scalar_type(max(known.max(), test.max()))
     before, after = (
         len(lzma.compress(text.astype(dtype).tobytes(), preset=9 | lzma.PRESET_EXTREME))
-        for text in (train, np.concatenate([train, test]))
+        for text in (known, np.concatenate([known, test]))
     )
     return 8 * (after - before) / len(test)
 
@@ -209,15 +209,12 @@ def learn(cell, fortunes, test, symbols, hidden, epochs, rng):
 def gradient_norms(model, text, symbols):
     """‖dL/dh_t‖ for each step of a window, L being the loss of its last character only."""
     x, target = next(windows(text, STEPS))
-    state, passed = None, []
-    for t in range(STEPS):
-        logits, state = model(Tensor(one_hot(x[t : t + 1], symbols)), state)
-        h = state[0] if isinstance(state, tuple) else state
-        h.retain_grad()
-        passed.append(h)
-    F.cross_entropy(logits[0], target[-1]).backward()
+    logits, _ = model(Tensor(one_hot(x, symbols)))
+    loss = F.cross_entropy(logits[-1], target[-1])
+    with train.gradients_over_time() as norms:
+        loss.backward()
     model.zero_grad()
-    return [np.linalg.norm(h.grad) for h in passed[:-1]]
+    return norms[0]
 
 
 # ---- writing ----
