@@ -11,6 +11,9 @@ Training is truncated back-propagation through time (Werbos 1990; Williams and P
 streams through windows of STEPS characters; the state is carried from window to window, and gradients are not. The
 norm of the gradient is clipped (Pascanu et al. 2013, "On the difficulty of training recurrent neural networks").
 The figure shows the learning curves, and how the gradient of one loss fades on its way back in time.
+
+Two minutes on two cores of 2023 bring the RNN to 2.39 and the LSTM to 2.12 bits per character; lzma needs 2.45, and the
+best n-grams 2.19.
 """
 
 import argparse
