@@ -178,11 +178,8 @@ static void FN(pack_a)(ptrdiff_t m, ptrdiff_t k, const void *a_, ptrdiff_t rs, c
         const real *ap = a + off[p];
         ptrdiff_t i = 0;
         if (rs == 1) {
-            /* what a whole vector writes too much the next row overwrites, if there are enough of them: masked stores
-             * that cross a cache line are slow */
-            const int whole = (k - p - 1) * m >= VL;
             for (; i < m; i += VL)
-                vstore_upto(dst + i, vload_upto(ap + i, m - i), whole ? VL : m - i);
+                vstore_upto(dst + i, vload_upto(ap + i, m - i), m - i);
         } else if (p + 4 <= k && off[p + 1] - off[p] == 1 && off[p + 2] - off[p] == 2 && off[p + 3] - off[p] == 3) {
             for (; i + 4 <= m; i += 4)
                 FN(transpose4)(ap + i * rs, rs, dst + i, m);
