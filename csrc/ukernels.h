@@ -442,12 +442,15 @@ typedef struct {
     void (*dots)(ptrdiff_t rows, ptrdiff_t n, const void *a, const void *b, void *sum);
 } fnn_attention_ukernels;
 
-/* ---- additive.c ---- */
+/* ---- additive.c, and what works on rows of scores, with a query a row ---- */
 typedef struct {
     /* s[i] = weight . tanh(q + k[i]), keys in rows of n features */
     void (*scores)(ptrdiff_t keys, ptrdiff_t n, const void *q, const void *k, const void *weight, void *s);
-    /* the softmax of n elements s + mask, mask (NULL is 0) in steps of `step`; of bytes (boolean), -inf where it is 0 */
-    void (*softmax)(ptrdiff_t n, const void *mask, ptrdiff_t step, int boolean, void *s);
+    /* y = factor * x */
+    void (*scale)(ptrdiff_t n, double factor, const void *x, void *y);
+    /* the softmax of n elements s + mask, mask (NULL is 0) in steps of `step`; of bytes (boolean), -inf where it is 0.
+     * max, norm: their maximum and 1 / (sum of e^(s-max)), as of fnn_attention_ukernels.finish; NULL: not wanted */
+    void (*softmax)(ptrdiff_t n, const void *mask, ptrdiff_t step, int boolean, void *s, void *max, void *norm);
     /* n features of the gradients, from ds (queries, keys); features of other rows are `row` apart. dq, dk, dweight:
      * NULL if not needed */
     void (*backward)(ptrdiff_t queries, ptrdiff_t keys, ptrdiff_t n, ptrdiff_t row, const void *q, const void *k,

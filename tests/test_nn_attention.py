@@ -370,6 +370,34 @@ def test_every_combination_of_masks_is_one_call():
         assert [name for name in seen if "attention" in name or "softmax" in name] == [f"{op}_forward"]
 
 
+class Net(nn.Module):
+    """Attention to itself and to a memory, behind a convolution that fuse joins with its batch norm."""
+
+    def __init__(self, features):
+        self.conv, self.norm = nn.Conv2d(4, features, 3, padding=1), nn.BatchNorm2d(features)
+        self.attention = nn.MultiheadAttention(features, 2, batch_first=True)
+        self.read, self.dot = nn.AdditiveAttention(features, features, 4), nn.DotAttention()
+
+    def forward(self, x):
+        x = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        y, _ = self.attention(x, x, x)
+        return self.dot(self.read(y, x), x)
+
+
+def test_summary_lint_and_fuse():
+    net, x = Net(8).eval(), draw(2, 4, 5, 1).astype(np.float32)
+    rows = {row.path: row.multiply_adds for row in fastnn.summary(net, x.shape).rows}
+    # the three projections before out_proj, and two products with scores
+    assert rows["attention"] == 2 * 5 * 3 * 8 * 8 + 2 * 2 * 5 * 5 * 8
+    # the three projections in one are of 8 units each, or of 12, and not of three times as many
+    assert not [f for f in fastnn.lint(net, x.shape) if f.rule == "power-of-two-channels"]
+    found = [f for f in fastnn.lint(Net(12), x.shape) if f.path == "attention.in_proj"]
+    assert [f.rule for f in found] == ["power-of-two-channels"] and "has 12 units" in str(found[0])
+    fused = nn.fuse(net)
+    assert isinstance(fused.norm, nn.Identity)
+    close(fused(x), net(x), np.float32, "fused", 100)
+
+
 # ---- errors ----
 
 X = draw(T, N, E).astype(np.float32)

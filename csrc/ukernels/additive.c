@@ -1,5 +1,6 @@
 /* Additive attention: scores weight . tanh(q + k), lanes along the features of queries and keys. The tanhs of all pairs
- * are never stored: the backward pass computes them again. */
+ * are never stored: the backward pass computes them again. And softmax along rows of scores, also for few queries of
+ * scaled dot-product attention. */
 
 /* s[i] = weight . tanh(q + k[i]), keys in rows of n features; four at a time share the sums across lanes */
 static void FN(additive_scores)(ptrdiff_t keys, ptrdiff_t n, const void *q_, const void *k_, const void *weight_,
@@ -20,21 +21,31 @@ static void FN(additive_scores)(ptrdiff_t keys, ptrdiff_t n, const void *q_, con
     }
 }
 
+/* y = factor * x */
+static void FN(additive_scale)(ptrdiff_t n, double factor, const void *x, void *y)
+{
+    for (ptrdiff_t i = 0; i < n; i += VL)
+        vstore_upto((real *)y + i, vload_upto((const real *)x + i, n - i) * (real)factor, n - i);
+}
+
 /* The softmax of s + mask, of which successive elements are `step` apart (of bytes, -inf where it is 0), in place;
- * zeros if all are -inf. */
-static void FN(additive_softmax)(ptrdiff_t n, const void *mask, ptrdiff_t step, int boolean, void *s_)
+ * zeros if all are -inf. max and norm (NULL: not wanted) as attention_finish has them. */
+static void FN(additive_softmax)(ptrdiff_t n, const void *mask, ptrdiff_t step, int boolean, void *s_, void *max,
+                                 void *norm)
 {
     real *s = s_;
     for (ptrdiff_t i = 0; mask && i < n; i++)
         s[i] += !boolean ? ((const real *)mask)[i * step] : ((const uint8_t *)mask)[i * step] ? 0 : -(real)INFINITY;
-    const real m = FN(row_max)(n, s);
+    const real m = FN(row_max)(n, s), base = m == -INFINITY ? 0 : m;
     vec tail;
-    const real sum = FN(row_exp)(n, s, m == -INFINITY ? 0 : m, s, &tail), scale = sum == 0 ? 0 : 1 / sum;
+    const real sum = FN(row_exp)(n, s, base, s, &tail), scale = sum == 0 ? 0 : 1 / sum;
     ptrdiff_t i = 0;
     for (; i + VL <= n; i += VL)
         vstore(s + i, vload(s + i) * scale);
     if (i < n)
         vstore_n(s + i, tail * scale, n - i);
+    if (max)
+        *(real *)max = base, *(real *)norm = scale;
 }
 
 /* From the gradients ds (queries, keys) at the scores, for n features (rows of q, k, dq, dk are `row` apart):
@@ -76,6 +87,7 @@ static void FN(additive_backward)(ptrdiff_t queries, ptrdiff_t keys, ptrdiff_t n
 
 static const fnn_additive_ukernels FN(additive_ukernels) = {
     .scores = FN(additive_scores),
+    .scale = FN(additive_scale),
     .softmax = FN(additive_softmax),
     .backward = FN(additive_backward),
 };

@@ -151,6 +151,8 @@ def step_of_operation(operation, made):
     step = Step(kind, path_of(operation), [made[x.source] for x in data if x.source is not None])
     if kind in LAYERS:
         step.weigh(operation.arguments["w"].shape, operation.arguments.get("groups", 1))
+    if step.path.rpartition(".")[2] == "in_proj":  # of MultiheadAttention: three layers in one product
+        step.channels //= 3
     if kind is Kind.CONVOLUTION:
         x = operation.arguments["x"]
         before = x.source.arguments["x"] if x.source is not None and x.source.name == "pad" else x
@@ -164,7 +166,7 @@ def path_of(operation):
     """Of the Parameter among the arguments that comes first, without "weight"; else of the Module."""
     for x in operation.operands():
         if x.parameter is not None:
-            return x.parameter.removesuffix("weight").removesuffix(".")
+            return x.parameter.removesuffix("weight").rstrip("._")
     return operation.path
 
 

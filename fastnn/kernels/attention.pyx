@@ -18,10 +18,21 @@ from fastnn.kernels.runtime cimport (
 )
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_ATTENTION_KEYS
 
+cdef extern from *:
+    """
+    static inline void fnn_fetch(const char *p, Py_ssize_t nbytes)
+    {
+        for (Py_ssize_t i = 0; i < nbytes; i += 64)
+            __builtin_prefetch(p + i, 0, 2);
+    }
+    """
+    void fnn_fetch(const char *p, Py_ssize_t nbytes) noexcept nogil  # into the second-level cache
+
 cnp.import_array()
 
 cdef enum:
     KEYS = FNN_ATTENTION_KEYS  # in a block
+    FEW_QUERIES = 8   # so few, if a tile holds them, do without packed keys, which would cost more than their products
     QUERIES = 128     # in a block of the backward pass; a multiple of gemm.nr, like the two below
     MOST_QUERIES = 256  # of a task of the forward pass, which packs the keys for itself: fewer if there are
     LEAST_QUERIES = 64
@@ -33,6 +44,7 @@ cdef double SCORE_FLOPS = 30
 cdef struct Problem:
     const fnn_gemm_ukernels *gemm
     const fnn_attention_ukernels *uk
+    const fnn_additive_ukernels *rows
     Py_ssize_t heads, group   # of queries in the whole batch; so many share their keys and values
     Py_ssize_t t, s, e, ev    # queries, keys; features of these, and of values
     Py_ssize_t es
@@ -136,6 +148,15 @@ cdef Py_ssize_t forward_bytes(const Problem *g) noexcept nogil:
             + aligned(queries * g.ev * es) + 2 * aligned(queries * es) + aligned(KEYS * nr * es))
 
 
+cdef inline void fetch_share(const Problem *g, const char *k, const char *v, Py_ssize_t k0, Py_ssize_t end,
+                             Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """One of so many parts of the block of keys from k0 on, and of their values."""
+    cdef Py_ssize_t keys = max(<Py_ssize_t>0, min(<Py_ssize_t>KEYS, end - k0))
+    cdef Py_ssize_t first = k0 + keys * part // parts, last = k0 + keys * (part + 1) // parts
+    fnn_fetch(k + first * g.e * g.es, (last - first) * g.e * g.es)
+    fnn_fetch(v + first * g.ev * g.es, (last - first) * g.ev * g.es)
+
+
 cdef void forward_task(const Problem *g, char *y, Py_ssize_t task, char *tmp) noexcept nogil:
     """A head's results for a block of queries."""
     cdef Py_ssize_t most = task_queries(g), blocks = ceil_div(g.t, most), es = g.es, nr = g.gemm.nr
@@ -152,6 +173,9 @@ cdef void forward_task(const Problem *g, char *y, Py_ssize_t task, char *tmp) no
     cdef char *maxima = y_panels + aligned(most * g.ev * es)
     cdef char *sums = maxima + aligned(most * es)
     cdef char *s = sums + aligned(most * es)
+    # Packing reads in an order that the processor does not foresee.
+    fnn_fetch(k, min(<Py_ssize_t>KEYS, seen) * g.e * es)
+    fnn_fetch(v, min(<Py_ssize_t>KEYS, seen) * g.ev * es)
     for j in range(panels):
         g.uk.columns(min(nr, queries - j * nr), g.e, q + j * nr * g.e * es, g.e, g.scale, q_panels + j * nr * g.e * es)
     g.uk.start(panels * nr, maxima, sums)
@@ -162,6 +186,7 @@ cdef void forward_task(const Problem *g, char *y, Py_ssize_t task, char *tmp) no
         for j in range(panels):
             i, count = j * nr, min(nr, queries - j * nr)
             n = limit_of(g, q0 + i + count, k0, keys)
+            fetch_share(g, k, v, k0 + keys, seen, j, panels)
             if n == 0:
                 continue
             scores(g, head, q0 + i, count, k0, n, keys, key_tiles, q_panels + i * g.e * es, s)
@@ -192,6 +217,52 @@ cdef void forward_task(const Problem *g, char *y, Py_ssize_t task, char *tmp) no
             memset(s + n * nr * es, 0, (keys - n) * nr * es)
             g.gemm.transpose(keys, count, s, nr, g.weights + at * g.s + k0 * es, g.s)
         k0 += keys
+
+
+cdef void read_values(const fnn_gemm_ukernels *uk, Py_ssize_t rows, Py_ssize_t keys, Py_ssize_t n, const char *weights,
+                      Py_ssize_t ldw, const char *v, const Py_ssize_t *along, char *y, char *tmp) noexcept nogil:
+    """y[rows][n] = weights[rows][keys] v, at most gemm.mr rows; tmp: read_bytes."""
+    cdef Py_ssize_t k0 = 0, count, es = uk.itemsize
+    while k0 < keys:
+        count = min(<Py_ssize_t>KEYS, keys - k0)
+        uk.pack_a(rows, count, weights + k0 * es, ldw, along, tmp)
+        multiply_rows(uk, rows, n, count, tmp,
+                      whole_rows(uk, v + k0 * n * es, count, n, tmp + aligned(uk.mr * KEYS * es)),
+                      row_length(uk, n), y, FNN_ACCUMULATE if k0 else 0)
+        k0 += count
+
+
+cdef Py_ssize_t read_bytes(const fnn_gemm_ukernels *uk, Py_ssize_t n) noexcept nogil:
+    """A packed tile, and a block of values in whole rows."""
+    return aligned(uk.mr * KEYS * uk.itemsize) + aligned(KEYS * row_length(uk, n) * uk.itemsize)
+
+
+cdef Py_ssize_t few_bytes(const Problem *g) noexcept nogil:
+    return read_bytes(g.gemm, g.ev) + aligned(g.t * g.e * g.es) + aligned(g.t * g.s * g.es)
+
+
+cdef void few_task(const Problem *g, char *y, Py_ssize_t head, char *tmp) noexcept nogil:
+    """A head's results for its few queries, row by row: scores by dot products."""
+    cdef Py_ssize_t es = g.es, i, seen, longest = limit_of(g, g.t, 0, g.s)
+    cdef const char *k = g.k + head // g.group * g.s * g.e * es
+    cdef const char *v = g.v + head // g.group * g.s * g.ev * es
+    cdef char *q = tmp + read_bytes(g.gemm, g.ev)
+    cdef char *s = q + aligned(g.t * g.e * es)
+    cdef char *row
+    cdef const char *mask = NULL
+    if g.weights != NULL:
+        s = g.weights + head * g.t * g.s * es
+    g.rows.scale(g.t * g.e, g.scale, g.q + head * g.t * g.e * es, q)
+    g.gemm.dot(g.t, longest, g.e, q, g.e, k, g.e, s, g.s, NULL, 0)
+    for i in range(g.t):
+        seen, row = limit_of(g, i + 1, 0, g.s), s + i * g.s * es
+        if g.mask != NULL:
+            mask = g.mask + g.mask_at[head] + i * g.mask_column * (1 if g.boolean else es)
+        g.rows.softmax(seen, mask, g.mask_row, g.boolean, row,
+                       g.max + (head * g.t + i) * es if g.max != NULL else NULL,
+                       g.norm + (head * g.t + i) * es if g.max != NULL else NULL)
+        memset(row + seen * es, 0, (g.s - seen) * es)
+    read_values(g.gemm, g.t, longest, g.ev, s, g.s, v, g.along, y + head * g.t * g.ev * es, tmp)
 
 
 # ---- backward ----
@@ -333,11 +404,11 @@ cdef class Arguments:
     cdef Scratch offsets
 
     def __init__(self, cnp.ndarray q, cnp.ndarray k, cnp.ndarray v, Py_ssize_t group, mask, mask_at,
-                 Py_ssize_t mask_row, Py_ssize_t mask_column, bint causal, double scale, max, norm, weights):
+                 Py_ssize_t mask_row, Py_ssize_t mask_column, bint causal, double scale, maxima, norms, weights):
         cdef Problem *g = &self.g
         cdef Py_ssize_t i, most
-        self.arrays = q, k, v, mask, mask_at, max, norm, weights
-        g.gemm, g.uk = table_of(q).gemm, table_of(q).attention
+        self.arrays = q, k, v, mask, mask_at, maxima, norms, weights
+        g.gemm, g.uk, g.rows = table_of(q).gemm, table_of(q).attention, table_of(q).additive
         g.heads, g.t, g.e = q.shape[0], q.shape[1], q.shape[2]
         g.group, g.s, g.ev, g.es = group, k.shape[1], v.shape[2], q.itemsize
         g.q, g.k, g.v = data_or_null(q), data_or_null(k), data_or_null(v)
@@ -345,9 +416,8 @@ cdef class Arguments:
         g.mask_row, g.mask_column = mask_row, mask_column
         g.boolean = mask is not None and cnp.PyArray_ISBOOL(mask)
         g.causal, g.scale = causal, scale
-        g.max, g.norm, g.weights = data_or_null(max), data_or_null(norm), data_or_null(weights)
-        most = g.e if g.e > g.ev else g.ev
-        most = most if most > g.gemm.nr else g.gemm.nr
+        g.max, g.norm, g.weights = data_or_null(maxima), data_or_null(norms), data_or_null(weights)
+        most = max(g.e, g.ev, <Py_ssize_t>KEYS)  # KEYS >= gemm.nr
         self.offsets = scratch((most + 2 * KEYS) * sizeof(Py_ssize_t))
         g.along = <Py_ssize_t *>self.offsets.ptr
         g.down = g.along + most
@@ -368,10 +438,16 @@ cdef class Arguments:
 def forward(Arguments a, cnp.ndarray y):
     """y (heads, T, Ev), and what of maxima, norms and weights there is room for."""
     cdef const Problem *g = &a.g
-    cdef Py_ssize_t i, tasks = g.heads * ceil_div(g.t, task_queries(g)), nbytes = forward_bytes(g)
+    cdef bint few = g.t <= min(<int>FEW_QUERIES, g.gemm.mr)
+    cdef Py_ssize_t i, tasks = g.heads if few else g.heads * ceil_div(g.t, task_queries(g))
+    cdef Py_ssize_t nbytes = few_bytes(g) if few else forward_bytes(g)
     cdef int threads = <int>min(<Py_ssize_t>a.threads(3 if g.weights != NULL else 2), tasks)
     cdef Scratch tmp = scratch(threads * nbytes)
     cdef char *to = data_or_null(y)
+    if few:
+        for i in prange(tasks, nogil=True, num_threads=threads, schedule="static"):
+            few_task(g, to, i, tmp.ptr + threadid() * nbytes)
+        return
     for i in prange(tasks, nogil=True, num_threads=threads, schedule="dynamic"):
         forward_task(g, to, i, tmp.ptr + threadid() * nbytes)
 
@@ -436,31 +512,20 @@ cdef struct Additive:
     Py_ssize_t *down          # by rows of weights
 
 
-cdef Py_ssize_t additive_bytes(const Additive *g) noexcept nogil:
-    """Scratch memory of a thread: a packed tile, and rows of a block of values or of dy."""
-    return aligned(g.gemm.mr * KEYS * g.es) + aligned(KEYS * row_length(g.gemm, g.m) * g.es)
-
-
 cdef void additive_forward_task(const Additive *g, char *y, Py_ssize_t task, char *tmp) noexcept nogil:
     """A tile of a head's queries."""
-    cdef Py_ssize_t tiles = tile_count(g.gemm, g.t), head = task // tiles, es = g.es, i, k0 = 0, keys
+    cdef Py_ssize_t tiles = tile_count(g.gemm, g.t), head = task // tiles, es = g.es, i
     cdef Py_ssize_t t0 = tile_row(task % tiles, tiles, g.t), t1 = tile_row(task % tiles + 1, tiles, g.t)
     cdef const char *k = g.k + head * g.s * g.a * es
     cdef const char *v = g.v + head * g.s * g.m * es
     cdef char *weights = g.weights + (head * g.t + t0) * g.s * es
-    cdef char *copy = tmp + aligned(g.gemm.mr * KEYS * es)
     cdef const char *mask = NULL
     for i in range(t1 - t0):
         g.uk.scores(g.s, g.a, g.q + (head * g.t + t0 + i) * g.a * es, k, g.weight, weights + i * g.s * es)
         if g.mask != NULL:
             mask = g.mask + g.mask_at[head] + (t0 + i) * g.mask_column * (1 if g.boolean else es)
-        g.uk.softmax(g.s, mask, g.mask_row, g.boolean, weights + i * g.s * es)
-    while k0 < g.s:
-        keys = min(<Py_ssize_t>KEYS, g.s - k0)
-        g.gemm.pack_a(t1 - t0, keys, weights + k0 * es, g.s, g.along, tmp)
-        multiply_rows(g.gemm, t1 - t0, g.m, keys, tmp, whole_rows(g.gemm, v + k0 * g.m * es, keys, g.m, copy),
-                      row_length(g.gemm, g.m), y + (head * g.t + t0) * g.m * es, FNN_ACCUMULATE if k0 else 0)
-        k0 += keys
+        g.uk.softmax(g.s, mask, g.mask_row, g.boolean, weights + i * g.s * es, NULL, NULL)
+    read_values(g.gemm, t1 - t0, g.s, g.m, weights, g.s, v, g.along, y + (head * g.t + t0) * g.m * es, tmp)
 
 
 cdef void additive_scores_task(const Additive *g, const fnn_softmax_ukernels *softmax, const char *dy,
@@ -524,7 +589,7 @@ cdef class AdditiveArguments:
 def additive_forward(AdditiveArguments a, cnp.ndarray y):
     """y (heads, T, M), and the weights."""
     cdef const Additive *g = &a.g
-    cdef Py_ssize_t i, tasks = g.heads * tile_count(g.gemm, g.t), nbytes = additive_bytes(g)
+    cdef Py_ssize_t i, tasks = g.heads * tile_count(g.gemm, g.t), nbytes = read_bytes(g.gemm, g.m)
     cdef int threads = <int>min(<Py_ssize_t>a.threads(TANH_FLOPS, 2), tasks)
     cdef Scratch tmp = scratch(threads * nbytes)
     cdef char *to = data_or_null(y)
@@ -537,7 +602,7 @@ def additive_backward(AdditiveArguments a, cnp.ndarray dy, dweights, cnp.ndarray
     dweights: None is zero."""
     cdef const Additive *g = &a.g
     cdef const fnn_softmax_ukernels *softmax = table_of(dy).softmax
-    cdef Py_ssize_t i, head, column, es = g.es, rows = g.heads * g.t, nbytes = additive_bytes(g)
+    cdef Py_ssize_t i, head, column, es = g.es, rows = g.heads * g.t, nbytes = read_bytes(g.gemm, g.m)
     cdef Py_ssize_t values = g.heads * tile_count(g.gemm, g.s), chunks = ceil_div(g.a, FEATURES)
     cdef int threads = a.threads(TANH_FLOPS, 4)
     cdef Scratch tmp = scratch(threads * nbytes)

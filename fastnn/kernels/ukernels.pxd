@@ -395,7 +395,9 @@ cdef extern from "ukernels.h" nogil:
     ctypedef struct fnn_additive_ukernels:
         void (*scores)(Py_ssize_t keys, Py_ssize_t n, const void *q, const void *k, const void *weight,
                        void *s) noexcept nogil
-        void (*softmax)(Py_ssize_t n, const void *mask, Py_ssize_t step, int boolean, void *s) noexcept nogil
+        void (*scale)(Py_ssize_t n, double factor, const void *x, void *y) noexcept nogil
+        void (*softmax)(Py_ssize_t n, const void *mask, Py_ssize_t step, int boolean, void *s, void *max,
+                        void *norm) noexcept nogil
         void (*backward)(Py_ssize_t queries, Py_ssize_t keys, Py_ssize_t n, Py_ssize_t row, const void *q,
                          const void *k, const void *weight, const void *ds, void *dq, void *dk,
                          void *dweight) noexcept nogil

@@ -76,8 +76,10 @@ def forward(op, q, k, v, mask, is_causal, scale, enable_gqa, need_weights, keep)
     y = empty(desc.y_shape, q)
     weights = empty(desc.weights_shape, q) if need_weights else None
     maxima, norms = (empty((desc.heads, desc.t), q) for _ in range(2)) if keep or need_weights else (None, None)
-    if y.size:
+    if y.size and desc.s:
         kernels.forward(arguments(desc, q, k, v, mask, is_causal, scale, maxima, norms, weights), y)
+    else:
+        y.fill(0)
     ctx = AttentionCtx(desc, q, k, v, mask, is_causal, scale, y, maxima, norms, weights) if keep else None
     return y, weights, ctx
 
@@ -122,7 +124,8 @@ def scaled_dot_product_attention_forward(
     the scores. is_causal: query t sees the keys up to t, besides what the mask says. scale: None for 1/√E. All float32
     or float64, of one dtype.
     A query that sees no key, or whose scores are all -inf, gets zeros. Returns (y, ctx) with y (…, T, Ev).
-    Scores exist in blocks only, in scratch memory of each thread: 256 E + 512 (E + Ev) numbers, say.
+    Scores exist in blocks of 128 keys and 32 queries at most, and for T <= 8 those of one head. Scratch memory of a
+    thread is at most 384 (E + Ev) + 4608 numbers, and S T more for T <= 8; 416 (E + Ev) + 53000 of the backward pass.
     """
     op = "scaled_dot_product_attention"
     y, _, ctx = forward(op, q, k, v, mask, is_causal, scale, enable_gqa, False, keep)

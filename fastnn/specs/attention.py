@@ -88,7 +88,8 @@ def torch_weights(torch, q, k, v, mask=None, is_causal=False, scale=None, enable
     return weights @ v, weights
 
 
-# Blocks are of 128 queries and keys, panels of 4 to 32 queries: sizes around these, and everything that is optional.
+# Blocks are of 128 queries and keys, panels of 4 to 32 queries, up to 8 queries go row by row: sizes around these, and
+# everything that is optional.
 CASES = (
     case((), 1, 1, 1),
     case((2,), 3, 5, 4, 7),
@@ -99,6 +100,7 @@ CASES = (
     case((2,), 2, 140, 3, is_causal=True),
     case((2,), 141, 3, 4, is_causal=True),
     case((2, 4), 9, 10, 8, kv_heads=2),
+    case((1, 4), 3, 6, 5, kv_heads=2, is_causal=True),
     case((2, 2), 6, 7, 5, mask=(2, 1, 1, 7), boolean=True),
     case((2,), 40, 131, 4, mask=(40, 131), boolean=True, is_causal=True),
     case((2, 3), 4, 5, 3, mask=(3, 1, 5)),
