@@ -551,7 +551,7 @@ cdef struct Back:
     char *dc                   # (N, H), likewise
     char *dgates               # (R, columns H)
     char *dbias                # (columns H,), added to; NULL: not wanted
-    char *dprojected           # (R, P): at h, with a projection
+    char *dstates              # (R, P): at h after every step; NULL: not wanted, and there is no projection
     char *dmiddle              # (N, H): at what is projected, or at r h
     char *packed_middle
     char *packed[2]
@@ -570,14 +570,14 @@ cdef Gates recurrent_gates(int cell) noexcept nogil:
 
 
 cdef void add_dy(const Back *r, Py_ssize_t n, Py_ssize_t row, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """dprojected = dh + dy in columns [first, last) of n samples."""
+    """dstates = dh + dy in columns [first, last) of n samples."""
     cdef Py_ssize_t es = r.gemm.itemsize, i, at
     for i in range(n):
         at = ((row + i) * r.p + first) * es
         if r.dy == NULL:
-            memcpy(r.dprojected + at, r.dh + (i * r.p + first) * es, (last - first) * es)
+            memcpy(r.dstates + at, r.dh + (i * r.p + first) * es, (last - first) * es)
         else:
-            r.sums.add(last - first, r.dh + (i * r.p + first) * es, r.dy + at, r.dprojected + at, 0, 0, 0)
+            r.sums.add(last - first, r.dh + (i * r.p + first) * es, r.dy + at, r.dstates + at, 0, 0, 0)
 
 
 cdef void apply_gradient(const Back *r, int part, Py_ssize_t step, Py_ssize_t b0, Py_ssize_t b1) noexcept nogil:
@@ -624,9 +624,10 @@ cdef void backward_share(Back *r, int thread, int threads) noexcept nogil:
         dgates = r.dgates + row * r.columns * r.h * es
         if step + 1 < r.times.steps:
             multiply(&r.state, s0, s1, count_of(&r.times, step + 1), r.packed[step + 1 & 1], r.dh, r.p)
-        if projection:
+        if r.dstates != NULL:
             add_dy(r, n, row, s0 * nr, min(s1 * nr, r.p))
-            hand_over(&r.second, r.dprojected + row * r.p * es, r.p, s0 * nr, min(s1 * nr, r.p), n, s0 * nr,
+        if projection:
+            hand_over(&r.second, r.dstates + row * r.p * es, r.p, s0 * nr, min(s1 * nr, r.p), n, s0 * nr,
                       r.packed_middle)
             fnn_barrier()
             multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
@@ -646,12 +647,13 @@ cdef void backward_share(Back *r, int thread, int threads) noexcept nogil:
 
 def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.ndarray gates, cnp.ndarray after,
              cnp.ndarray before, cnp.ndarray dh, cnp.ndarray dc, cnp.ndarray dgates, cnp.ndarray dbias,
-             cnp.ndarray dprojected, Py_ssize_t steps, cnp.ndarray offset, bint reverse, bint initial):
+             cnp.ndarray dstates, Py_ssize_t steps, cnp.ndarray offset, bint reverse, bint initial):
     """Back-propagation through time: dgates (R, columns H), and dbias (columns H,) added to. dh (N, P) and dc (N, H)
     come in as the gradients at the last states and leave as those at the initial ones (dh only if `initial`).
 
     dy (R, P) may be None, and dbias. after (R, H): the states c of an LSTM, else h; before (N, H): the initial ones.
-    With w_hr, dprojected (R, P) becomes the gradient at all h. The weights' gradients are products of all these.
+    dstates (R, P), None unless it is wanted or there is w_hr, becomes the gradient at the states h after every step.
+    The weights' gradients are products of all these.
     """
     cdef Back r
     cdef Scratch tmp
@@ -670,7 +672,7 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
     r.times = times_of(steps, r.n, offset, reverse)
     r.dy, r.gates, r.after, r.before = data_or_null(dy), data_or_null(gates), data_or_null(after), data_or_null(before)
     r.dh, r.dc, r.dgates, r.dbias = data_or_null(dh), data_or_null(dc), data_or_null(dgates), data_or_null(dbias)
-    r.dprojected = data_or_null(dprojected)
+    r.dstates = data_or_null(dstates)
     r.state.w, r.state.gates, r.state.height = data_or_null(w_hh), 1, r.p
     r.state.k = recurrent_gates(cell).count * r.h
     r.state.first[0] = cell != FNN_GRU and cell != FNN_GRU_PAPER     # they leave a part of it in dh

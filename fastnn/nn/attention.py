@@ -12,8 +12,7 @@ from fastnn.autograd import Tensor
 from fastnn.descriptors import number
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module, Parameter
-from fastnn.nn.options import blank, counts
-from fastnn.nn.recurrent import as_tensor
+from fastnn.nn.options import as_tensor, blank, counts
 
 __all__ = ["AdditiveAttention", "DotAttention", "MultiheadAttention"]
 

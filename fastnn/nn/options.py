@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.autograd import plain
+from fastnn.autograd import Tensor, plain
 from fastnn.descriptors import is_int
 
-__all__ = ["batched", "blank", "checked_lengths", "counts", "need_ndim"]
+__all__ = ["as_tensor", "batched", "blank", "checked_lengths", "counts", "need_ndim"]
 
 
 def counts(layer, **numbers):
@@ -52,6 +52,11 @@ def batched(layer, function, ndim, input, *options):
     need_ndim(layer, input, ndim - 1, ndim)
     y = function(input[None], *options)
     return tuple(each[0] for each in y) if isinstance(y, tuple) else y[0]
+
+
+def as_tensor(x):
+    """A Tensor of an array; forward may get both."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def checked_lengths(name, lengths, t, n):

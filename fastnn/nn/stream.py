@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn import ops
 from fastnn.autograd import Tensor
+from fastnn.ops.recurrent import recurrent_stream
 
 __all__ = ["Stream"]
 
@@ -45,7 +45,7 @@ class Stream:
             weights = [[*each, None] for each in weights]
         self.reset(hx)
         # an attribute, not a method: steps of a microsecond notice a call
-        self.step = ops.recurrent_stream(layer.cell, weights, self.h, self.c, **layer.options())
+        self.step = recurrent_stream(layer.cell, weights, self.h, self.c, **layer.options())
 
     def reset(self, hx=None):
         """Set the states: zero, or hx as the layer takes it, h or (h, c), of (num_layers, N, ·); of a cell (N, ·)."""

@@ -1,5 +1,7 @@
 """Recurrent cells and sequences (K11, K12, K13)."""
 
+from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +21,6 @@ __all__ = [
     "lstm_forward",
     "lstm_step_backward",
     "lstm_step_forward",
-    "recurrent_stream",
     "rnn_backward",
     "rnn_forward",
     "rnn_step_backward",
@@ -150,6 +151,21 @@ def rows_of(op, lengths, t, n):
     return Rows(order, offset, time * n + order[sample])
 
 
+watching: ContextVar[Callable[[np.ndarray], None] | None] = ContextVar("watching", default=None)
+"""What backward passes call with the norms (T,) of the gradients at the states h after every step."""
+
+
+def norms_over_time(dstates, desc, rows):
+    """(T,) of dstates (R, P), in float64."""
+    squares = np.einsum("rp,rp->r", dstates, dstates, dtype=np.float64)
+    if rows is None:
+        sums = squares.reshape(desc.t, desc.n).sum(axis=1)
+    else:
+        sums = np.zeros(desc.t)
+        sums[: len(rows.offset) - 1] = np.add.reduceat(squares, rows.offset[:-1])
+    return np.sqrt(sums)
+
+
 LSTM, GRU_PAPER = kernels.CELLS["lstm"], kernels.CELLS["gru_paper"]
 
 
@@ -231,16 +247,19 @@ def backward(op, dy, dh, dc, ctx, needs):
     dc = state("dc", dc, (n, size)) if lstm else None
     dgates = empty(ctx.gates.shape, x)
     dbias = np.zeros(dgates.shape[1], x.dtype) if need["b_ih"] or need["b_hh"] else None
-    dprojected = None if ctx.w_hr is None else empty(ctx.y.shape, x)
+    watch = watching.get()
+    dstates = None if ctx.w_hr is None and watch is None else empty(ctx.y.shape, x)
     resets = ctx.cell == GRU_PAPER
     single = ctx.steps == 1 and ctx.middle is None  # no weights are packed for one product
     if n:
         after, before = (ctx.c, ctx.c0) if lstm else (ctx.y, ctx.h0)
         offset, initial = None if rows is None else rows.offset, need["h0"] and not single
         kernels.backward(
-            ctx.cell, dy, ctx.w_hh, ctx.w_hr, ctx.gates, after, before, dh, dc, dgates, dbias, dprojected, ctx.steps,
+            ctx.cell, dy, ctx.w_hh, ctx.w_hr, ctx.gates, after, before, dh, dc, dgates, dbias, dstates, ctx.steps,
             offset, ctx.reverse, initial,
         )  # fmt: skip
+    if watch is not None:
+        watch(norms_over_time(dstates, desc, rows) if n else np.zeros(t))
     # rows of w_hh, and columns of dgates that belong to them: the last column of a GRU, n, is apart from the others
     parts = [(slice(None), slice(None))]
     if desc.gates == 3:
@@ -267,7 +286,7 @@ def backward(op, dy, dh, dc, ctx, needs):
             product(dgates[:, columns], ctx.w_hh[which], dh, accumulate=desc.gates == 3)
         grads["h0"] = dh if rows is None else rows.back(dh)
     if lstm and need["w_hr"]:
-        grads["w_hr"] = product(dprojected.T, ctx.middle)
+        grads["w_hr"] = product(dstates.T, ctx.middle)
     if lstm and need["c0"]:
         grads["c0"] = dc if rows is None else rows.back(dc)
     return tuple(grads.values())

@@ -14,6 +14,7 @@ from fastnn.train.evaluation import evaluate, predict
 from fastnn.train.history import Best, History
 from fastnn.train.loop import fit
 from fastnn.train.metrics import METRICS
+from fastnn.train.over_time import gradients_over_time
 from fastnn.train.stopping import EarlyStopping
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "History",
     "evaluate",
     "fit",
+    "gradients_over_time",
     "load_checkpoint",
     "predict",
 ]
