@@ -134,7 +134,7 @@ class Translator(nn.Module):
     def encode(self, letters, lengths):
         """The memory (N, S, H), and the decoder's first state (1, N, H)."""
         memory, last = self.encoder(self.dropout(self.letters(letters)), lengths=lengths)
-        return self.dropout(memory), F.cat([last[0], last[1]], 1).unsqueeze(0)
+        return self.dropout(memory), F.cat([last[0], last[1]], 1)[None]
 
     def tell(self, states, memory, lengths):
         """Logits (N, T, phonemes) and weights (N, T, S) (None without attention) of decoder states (N, T, H)."""
@@ -151,16 +151,16 @@ class Translator(nn.Module):
         return self.tell(states, memory, lengths)
 
     def stepper(self, letters, lengths):
-        """What `greedy` and `beam` need of N words: step, and the first state (N, H)."""
+        """What `greedy` and `beam` need of N words, arrays: step, and the first state (N, H)."""
         memory, first = self.encode(letters, lengths)
 
         def step(previous, state):
-            states, last = self.decoder(self.phonemes(previous[:, None]), Tensor(state[None]))
+            states, last = self.decoder(self.phonemes(previous[:, None]), state[None])
             # The beams of a word are so many queries to its memory.
             logits, _ = self.tell(states.reshape(len(letters), -1, states.shape[2]), memory, lengths)
-            return F.log_softmax(logits, 2).numpy().reshape(len(previous), -1), last[0].numpy()
+            return F.log_softmax(logits, 2).reshape(len(previous), -1), last[0]
 
-        return step, first[0].numpy()
+        return step, first[0]
 
 
 # ---- decoding, of any model that is a step ----
@@ -216,7 +216,7 @@ def beam(step, state, start, end, width, max_length):
 
 def loss_of(model, letters, lengths, previous, target):
     """Mean cross-entropy of the phonemes, END among them."""
-    logits, _ = model(letters, lengths, previous)
+    logits, _ = model(Tensor(letters), Tensor(lengths), Tensor(previous))
     return F.cross_entropy(logits.reshape(-1, logits.shape[2]), target.reshape(-1), ignore_index=PADDING)
 
 
@@ -251,14 +251,13 @@ def translate(model, words, letters, phonemes, width=1):
     result = []
     order = sorted(range(len(words)), key=lambda i: len(words[i]))
     model.eval()
-    with no_grad():
-        for i in range(0, len(order), BATCH):
-            step, state = model.stepper(*letters.encode([words[j] for j in order[i : i + BATCH]]))
-            if width == 1:
-                codes = greedy(step, state, START, END, longest)
-            else:
-                codes, _ = beam(step, state, START, END, width, longest)
-            result += map(phonemes.decode, codes)
+    for i in range(0, len(order), BATCH):
+        step, state = model.stepper(*letters.encode([words[j] for j in order[i : i + BATCH]]))
+        if width == 1:
+            codes = greedy(step, state, START, END, longest)
+        else:
+            codes, _ = beam(step, state, START, END, width, longest)
+        result += map(phonemes.decode, codes)
     return [result[i] for i in np.argsort(order)]
 
 
@@ -289,9 +288,8 @@ def draw(path, model, words, letters, phonemes):
     spoken = translate(model, words, letters, phonemes)
     for axes, word, said in zip(figure.subplots(2, 3).flat, words, spoken, strict=False):
         previous = np.array([[START, *phonemes.encode([said])[0][0]]])
-        with no_grad():
-            _, weights = model(*letters.encode([word]), previous)
-        axes.imshow(weights.numpy()[0], cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        _, weights = model(*letters.encode([word]), previous)
+        axes.imshow(weights[0], cmap="viridis", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(word)), word)
         axes.set_yticks(range(len(said) + 1), [*said, "end"])
     figure.suptitle("Attention: the weight of each letter (columns) for each phoneme (rows)")
