@@ -96,7 +96,7 @@ class Alphabet:
 
 
 def batches(pairs, letters, phonemes, rng):
-    """(letters (N, S), their lengths, phonemes from START on (N, T), phonemes to END on (N, T)) of (word, pronunciation).
+    """(letters (N, S), their lengths, phonemes from START on (N, T), phonemes to END on (N, T)) of pairs.
 
     In random order, of words about equally long: those of 50 batches are sorted by length, so that little is padding.
     """
