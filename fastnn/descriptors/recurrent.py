@@ -46,11 +46,11 @@ def recurrent_desc(op, x_shape, w_ih_shape, w_hh_shape, w_hr_shape=None):
     if len(x_shape) != (2 if step else 3):
         raise ValueError(f"{op}: x has shape {x_shape}, expected {expected}")
     *t, n, d = x_shape
-    p = w_hh_shape[-1] if w_hh_shape else 0
-    h = p if w_hr_shape is None else w_hr_shape[-1]
-    if w_hr_shape is not None and w_hr_shape != (p, h):
+    p = w_hh_shape[1] if len(w_hh_shape) == 2 else 0
+    if p and w_hr_shape is not None and (len(w_hr_shape) != 2 or w_hr_shape[0] != p):
         raise ValueError(f"{op}: w_hr has shape {w_hr_shape}, expected (P, H) with P = {p}, the columns of w_hh")
-    if w_hh_shape != (gates * h, p):
+    h = p if w_hr_shape is None else w_hr_shape[-1]
+    if not p or w_hh_shape != (gates * h, p):
         rows = ROWS[cell if w_hr_shape is None else "projected"]
         raise ValueError(f"{op}: w_hh has shape {w_hh_shape}, expected {rows}")
     if w_ih_shape != (gates * h, d):
