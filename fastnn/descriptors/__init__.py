@@ -35,6 +35,7 @@ from fastnn.descriptors.norm import (
 )
 from fastnn.descriptors.options import (
     cached,
+    checked_lengths,
     hashable,
     is_int,
     number,
@@ -73,6 +74,7 @@ __all__ = [
     "attention_desc",
     "batch_norm_desc",
     "cached",
+    "checked_lengths",
     "conv1d_desc",
     "conv2d_desc",
     "conv_transpose2d_desc",

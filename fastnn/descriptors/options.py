@@ -5,6 +5,8 @@ from inspect import signature
 from math import prod
 from numbers import Integral, Real
 
+import numpy as np
+
 
 def hashable(value):
     """Lists as tuples, so that an option can be looked up in a cache."""
@@ -79,3 +81,15 @@ def check_size(op, name, shape):
 def at_most(steps, limits):
     """Strides or dilations no larger than they need be: beyond the image, one is like another."""
     return tuple(map(min, steps, limits))
+
+
+def checked_lengths(op, lengths, t, n):
+    """How many of t elements each of n sequences has, a list or array of integers 1 to t, as an array of int64."""
+    found = np.asarray(lengths)
+    if found.dtype.kind not in "iu" and found.size:
+        raise TypeError(f"{op}: lengths must be integers, got {lengths!r}")
+    if found.shape != (n,):
+        raise ValueError(f"{op}: lengths has shape {found.shape}, expected {(n,)}, one of each sequence")
+    if n and not 1 <= found.min() <= found.max() <= t:
+        raise ValueError(f"{op}: lengths are {found.tolist()}, expected each 1 to {t}")
+    return found.astype(np.int64)

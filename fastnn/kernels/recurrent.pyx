@@ -39,7 +39,6 @@ cdef extern from "barrier.h" nogil:
 cdef enum:
     K_BLOCK = 128      # steps of a product at a time, to keep the panel in the first-level cache
     INPUT_ROWS = 256   # rows of x per product with w_ih: enough for its full speed, and the gates stay in cache
-    PACKED_ROWS = 64   # packing the weights pays for itself in so many rows of x
 
 # Operations of one unit's gates and states: four sigmoids or tanhs more or less, and the sums and products.
 cdef double CELL_FLOPS = 150
@@ -218,7 +217,8 @@ cdef struct Net:
     const fnn_gemm_ukernels *gemm
     const fnn_recurrent_ukernels *uk
     int cell
-    bint two                   # there is a second product: of a projection, or of r h
+    bint two                   # there is a second product: of r h, or
+    bint projection            # of what becomes the state h
     Py_ssize_t n, h, p         # samples, hidden units, size of the state h
     Py_ssize_t columns         # blocks of h in a row of gates
     Times times
@@ -259,7 +259,8 @@ cdef int setup(Net *r, int cell, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray
     r.h, r.p = w_ih.shape[0] // gates, w_hh.shape[1]
     r.columns = columns(cell)
     r.b_ih, r.b_hh = data_or_null(b_ih), data_or_null(b_hh)
-    r.two = cell == FNN_GRU_PAPER or w_hr is not None
+    r.projection = w_hr is not None
+    r.two = r.projection or cell == FNN_GRU_PAPER
     r.input.w, r.input.gates, r.input.height, r.input.k = data_or_null(w_ih), gates, r.h, w_ih.shape[1]
     r.state.w, r.state.gates, r.state.height, r.state.k = data_or_null(w_hh), gates, r.h, r.p
     for g in range(gates):
@@ -317,22 +318,22 @@ cdef void place_weights(Net *r, char *at) noexcept nogil:
         at += panel_bytes(products[i])
 
 
-cdef Py_ssize_t work_bytes(const Net *r, bint keep) noexcept nogil:
+cdef Py_ssize_t work_bytes(const Net *r) noexcept nogil:
     """Of what a run needs beside its arguments."""
     cdef Py_ssize_t es = r.gemm.itemsize, rows = min(total_of(&r.times), max(<Py_ssize_t>INPUT_ROWS, r.n))
     return (aligned(rows * r.input.k * es) + 2 * aligned(r.n * r.p * es)
-            + (0 if keep else aligned(rows * r.columns * r.h * es))
+            + (0 if r.keep else aligned(rows * r.columns * r.h * es))
             + (2 if r.two else 0) * aligned(r.n * r.h * es))
 
 
-cdef void place_work(Net *r, char *at, bint keep) noexcept nogil:
+cdef void place_work(Net *r, char *at) noexcept nogil:
     cdef Py_ssize_t es = r.gemm.itemsize, rows = min(total_of(&r.times), max(<Py_ssize_t>INPUT_ROWS, r.n)), i
     r.packed_x = at
     at += aligned(rows * r.input.k * es)
     for i in range(2):
         r.packed_h[i] = at
         at += aligned(r.n * r.p * es)
-    if not keep:
+    if not r.keep:
         r.gates = at
         at += aligned(rows * r.columns * r.h * es)
     if r.two:
@@ -385,7 +386,6 @@ cdef void forward_step(Net *r, Py_ssize_t step, char *gates, Py_ssize_t b0, Py_s
     """A step of blocks [b0, b1) of the hidden units, and of blocks [s0, s1) of the state."""
     cdef Py_ssize_t es = r.gemm.itemsize, nr = r.gemm.nr, n = count_of(&r.times, step), row = row_of(&r.times, step)
     cdef Py_ssize_t ld = r.columns * r.h, first, last, width, i
-    cdef bint projection = r.two and r.cell == FNN_LSTM
     cdef char *middle = r.middle + row * r.h * es if r.two and r.keep else r.middle
     # the cell's arithmetic passes while the next block's weights arrive; and gates of many samples are still in cache
     cdef Py_ssize_t each = max(4 // r.state.gates, 1) if n == 1 else 1
@@ -399,7 +399,7 @@ cdef void forward_step(Net *r, Py_ssize_t step, char *gates, Py_ssize_t b0, Py_s
         return
     hand_over(&r.second, middle, r.h, b0 * nr, min(b1 * nr, r.h), n, b0 * nr, r.packed_middle)
     fnn_wait(&r.barrier, threads)
-    if not projection:
+    if not r.projection:
         multiply(&r.second, b0, b1, n, r.packed_middle, gates, ld)
         apply_cell(r, 1, n, row, gates, middle, b0, b1)
         return
@@ -420,15 +420,14 @@ cdef void apply_cell(const Net *r, int part, Py_ssize_t n, Py_ssize_t row, char 
                      Py_ssize_t b1) noexcept nogil:
     cdef Py_ssize_t es = r.gemm.itemsize, j = b0 * r.gemm.nr
     cdef fnn_cell s
-    cdef bint projection = r.two and r.cell == FNN_LSTM
     s.n, s.units, s.hidden, s.keep = n, min(b1 * r.gemm.nr, r.h) - j, r.h, r.keep
     s.gates = gates + j * es
     s.b_ih = shifted(<char *>r.b_ih, j * es)
     s.b_hh = shifted(<char *>r.b_hh, j * es)
     s.c = shifted(r.cs, j * es)
     s.c_kept = shifted(r.c_kept, (row * r.h + j) * es)
-    s.h = NULL if projection else r.hs + j * es
-    s.y = middle + j * es if projection else r.y + (row * r.h + j) * es
+    s.h = NULL if r.projection else r.hs + j * es
+    s.y = middle + j * es if r.projection else r.y + (row * r.h + j) * es
     s.reset = shifted(middle, j * es)
     r.uk.forward[r.cell][part](&s)
 
@@ -449,13 +448,13 @@ cdef Times times_of(Py_ssize_t steps, Py_ssize_t n, cnp.ndarray offset, bint rev
 
 def forward(int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
             cnp.ndarray w_hr, cnp.ndarray h, cnp.ndarray c, cnp.ndarray y, cnp.ndarray gates, cnp.ndarray c_kept,
-            cnp.ndarray middle, Py_ssize_t steps, cnp.ndarray offset, bint reverse):
+            cnp.ndarray middle, Py_ssize_t steps, cnp.ndarray offset, bint reverse, bint pack):
     """y (R, P) from x (R, D), R rows: all samples of the first time, and so on; offset (steps + 1,): the first rows of
     all times, None if they have N each. h (N, P) and c (N, H, None but for an LSTM): the initial states, which become
     the last.
 
-    gates (R, columns H), c_kept (R, H) and middle (R, H, what the second product is made of)
-    keep what the backward pass needs; or None.
+    gates (R, columns H), c_kept (R, H) and middle (R, H, what the second product is made of) keep what the backward
+    pass needs; or None. pack: the weights first, which pays for itself in many rows.
     """
     cdef Net r
     cdef Scratch tmp
@@ -466,12 +465,12 @@ def forward(int cell, cnp.ndarray x, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.nda
     r.keep = gates is not None
     r.x, r.y, r.hs, r.cs = data_or_null(x), data_or_null(y), data_or_null(h), data_or_null(c)
     r.gates, r.c_kept, r.middle = data_or_null(gates), data_or_null(c_kept), data_or_null(middle)
-    r.pack = total_of(&r.times) >= PACKED_ROWS
+    r.pack = pack
     packed = weights_bytes(&r) if r.pack else 0
-    tmp = scratch(packed + work_bytes(&r, r.keep))
+    tmp = scratch(packed + work_bytes(&r))
     if r.pack:
         place_weights(&r, tmp.ptr)
-    place_work(&r, tmp.ptr + packed, r.keep)
+    place_work(&r, tmp.ptr + packed)
     threads = threads_of_steps(&r)
     with nogil, parallel(num_threads=threads):
         forward_share(&r, threadid(), fnn_team())
@@ -501,9 +500,9 @@ cdef class Stream:
         self.r.times = times_of(1, self.r.n, None, False)
         self.r.hs, self.r.cs, self.r.y = data_or_null(h), data_or_null(c), data_or_null(y)
         packed = weights_bytes(&self.r)
-        self.memory = scratch(packed + work_bytes(&self.r, False))
+        self.memory = scratch(packed + work_bytes(&self.r))
         place_weights(&self.r, self.memory.ptr)
-        place_work(&self.r, self.memory.ptr + packed, False)
+        place_work(&self.r, self.memory.ptr + packed)
         pack_weights(&self.r.input, 0, blocks_of(self.r.gemm, self.r.h))
         pack_weights(&self.r.state, 0, blocks_of(self.r.gemm, self.r.h))
         if self.r.two:
@@ -536,7 +535,7 @@ cdef struct Back:
     const fnn_gemm_ukernels *gemm
     const fnn_recurrent_ukernels *uk
     int cell
-    bint two
+    bint two, projection       # as in Net
     bint initial               # the gradient at the initial h is wanted
     Py_ssize_t n, h, p, columns
     Times times
@@ -584,7 +583,6 @@ cdef void apply_gradient(const Back *r, int part, Py_ssize_t step, Py_ssize_t b0
     """Of the samples that had a step before, and of those that begin."""
     cdef Py_ssize_t es = r.gemm.itemsize, n = count_of(&r.times, step), row = row_of(&r.times, step), i = 0
     cdef Py_ssize_t had = min(n, count_of(&r.times, step - 1)) if step else 0, j = b0 * r.gemm.nr, at
-    cdef bint projection = r.two and r.cell == FNN_LSTM
     cdef fnn_cell_gradient s
     s.units, s.hidden = min(b1 * r.gemm.nr, r.h) - j, r.h
     s.dbias = shifted(r.dbias, j * es)
@@ -596,8 +594,8 @@ cdef void apply_gradient(const Back *r, int part, Py_ssize_t step, Py_ssize_t b0
         s.after = r.after + at * es
         s.before = (r.after + (row_of(&r.times, step - 1) * r.h + j) * es if i < had
                     else r.before + (i * r.h + j) * es)
-        s.dy = shifted(<char *>r.dy, at * es) if not projection else NULL
-        s.dh = (r.dmiddle if projection else r.dh) + (i * r.h + j) * es
+        s.dy = shifted(<char *>r.dy, at * es) if not r.projection else NULL
+        s.dh = (r.dmiddle if r.projection else r.dh) + (i * r.h + j) * es
         s.dc = shifted(r.dc, (i * r.h + j) * es)
         s.dreset = shifted(r.dmiddle, (i * r.h + j) * es)
         r.uk.backward[r.cell][part](&s)
@@ -612,7 +610,6 @@ cdef void backward_share(Back *r, int thread, int threads) noexcept nogil:
     cdef Py_ssize_t state_blocks = blocks_of(r.gemm, r.p), s0 = thread * state_blocks // threads
     cdef Py_ssize_t s1 = (thread + 1) * state_blocks // threads
     cdef Gates recurrent = recurrent_gates(r.cell)
-    cdef bint projection = r.two and r.cell == FNN_LSTM
     cdef char *dgates
     if r.times.steps > 1 or r.initial:
         pack_transposed(&r.state, s0, s1)
@@ -626,13 +623,13 @@ cdef void backward_share(Back *r, int thread, int threads) noexcept nogil:
             multiply(&r.state, s0, s1, count_of(&r.times, step + 1), r.packed[step + 1 & 1], r.dh, r.p)
         if r.dstates != NULL:
             add_dy(r, n, row, s0 * nr, min(s1 * nr, r.p))
-        if projection:
+        if r.projection:
             hand_over(&r.second, r.dstates + row * r.p * es, r.p, s0 * nr, min(s1 * nr, r.p), n, s0 * nr,
                       r.packed_middle)
             fnn_wait(&r.barrier, threads)
             multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
         apply_gradient(r, 0, step, b0, b1)
-        if r.two and not projection:
+        if r.two and not r.projection:
             hand_over(&r.second, dgates + 2 * r.h * es, r.columns * r.h, first, last, n, first, r.packed_middle)
             fnn_wait(&r.barrier, threads)
             multiply(&r.second, b0, b1, n, r.packed_middle, r.dmiddle, r.h)
@@ -668,7 +665,8 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
     es = r.gemm.itemsize
     r.n, r.p, r.h = dh.shape[0], w_hh.shape[1], after.shape[1]
     r.columns = dgates.shape[1] // r.h
-    r.two, r.initial = cell == FNN_GRU_PAPER or w_hr is not None, initial
+    r.projection, r.initial = w_hr is not None, initial
+    r.two = r.projection or cell == FNN_GRU_PAPER
     r.times = times_of(steps, r.n, offset, reverse)
     r.dy, r.gates, r.after, r.before = data_or_null(dy), data_or_null(gates), data_or_null(after), data_or_null(before)
     r.dh, r.dc, r.dgates, r.dbias = data_or_null(dh), data_or_null(dc), data_or_null(dgates), data_or_null(dbias)
@@ -677,8 +675,8 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
     r.state.k = recurrent_gates(cell).count * r.h
     r.state.first[0] = cell != FNN_GRU and cell != FNN_GRU_PAPER     # they leave a part of it in dh
     if r.two:
-        r.second.w = r.state.w + 2 * r.h * r.p * es if w_hr is None else <const char *>data_or_null(w_hr)
-        r.second.k = r.p if w_hr is not None else r.h
+        r.second.w = <const char *>data_or_null(w_hr) if r.projection else r.state.w + 2 * r.h * r.p * es
+        r.second.k = r.p if r.projection else r.h
         r.second.gates, r.second.height, r.second.first[0] = 1, r.h, True
     r.state.gemm = r.second.gemm = r.gemm
     r.state.uk = r.second.uk = r.uk

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.autograd import Tensor, plain
+from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int
 
-__all__ = ["as_tensor", "batched", "blank", "checked_lengths", "counts", "need_ndim"]
+__all__ = ["as_tensor", "batched", "blank", "counts", "need_ndim"]
 
 
 def counts(layer, **numbers):
@@ -57,15 +57,3 @@ def batched(layer, function, ndim, input, *options):
 def as_tensor(x):
     """A Tensor of an array; forward may get both."""
     return x if isinstance(x, Tensor) else Tensor(x)
-
-
-def checked_lengths(name, lengths, t, n):
-    """How many of t elements each of n sequences has, a list, array or Tensor of integers 1 to t, as an array."""
-    found = np.asarray(plain(lengths))
-    if found.dtype.kind not in "iu":
-        raise TypeError(f"{name}: lengths must be integers, got {lengths!r}")
-    if found.shape != (n,):
-        raise ValueError(f"{name}: lengths has shape {found.shape}, expected {(n,)}, one of each sequence")
-    if n and not (found.min() >= 1 and found.max() <= t):
-        raise ValueError(f"{name}: lengths are {found.tolist()}, expected each 1 to {t}")
-    return found.astype(np.int64)

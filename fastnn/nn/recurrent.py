@@ -6,10 +6,10 @@ from math import sqrt
 
 from fastnn import functional as F
 from fastnn import init
-from fastnn.autograd import Tensor, call
-from fastnn.descriptors import GATES, number
+from fastnn.autograd import Tensor, call, plain
+from fastnn.descriptors import GATES, checked_lengths, number
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import blank, checked_lengths, counts, need_ndim
+from fastnn.nn.options import blank, counts, need_ndim
 from fastnn.nn.stream import Stream
 from fastnn.nn.utils.rnn import PackedSequence, pack, unpack
 from fastnn.tensor_ops import permute_forward
@@ -233,7 +233,7 @@ class RNNBase(Recurrent):
         elif turned:
             x = exchanged(x)
         if lengths is not None:
-            lengths = checked_lengths(type(self).__name__, lengths, *x.shape[:2])
+            lengths = checked_lengths(type(self).__name__, plain(lengths), *x.shape[:2])
         y, states = self.over_time(x, states, lengths)
         if single:
             y, *states = (each[..., 0, :] for each in (y, *states))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import RecurrentDesc, recurrent_desc
+from fastnn.descriptors import GATES, RecurrentDesc, checked_lengths, recurrent_desc
 from fastnn.kernels import recurrent as kernels
 from fastnn.ops._arrays import array_of_shape, arrays_alike, common_sizes, empty
 from fastnn.ops.linear import product
@@ -90,6 +90,7 @@ def names_of(op):
 
 
 NAMES = {op: names_of(op) for op in ("rnn_step", "rnn", "gru_step", "gru", "lstm_step", "lstm")}
+GATES_OF = {op: GATES[op.removesuffix("_step")] for op in NAMES}
 # g: rows of gates
 LAYOUTS = {
     op: (b"nd" if "_step" in op else b"tnd") + b" gd gp g g" + (b" ph np nh" if "lstm" in op else b" np")
@@ -97,28 +98,29 @@ LAYOUTS = {
 }
 
 
-def check(op, gates, *arguments):
+def check(op, *arguments):
     """(the arguments as the kernels take them, t, n, d, h, p). Short steps notice every check: the shapes are compared
     as they are, and a descriptor is made where they do not fit, to say why."""
     arrays = arrays_alike(op, NAMES[op], arguments, 3)
     sizes = common_sizes(arrays, LAYOUTS[op], b"tndghp")
     if sizes is None:
-        explain(op, gates, *arrays)
+        explain(op, *arrays)
     t, n, d, g, h, p = sizes
     if len(arrays) == 6 or arrays[5] is None:
         if h not in (-1, p):
-            explain(op, gates, *arrays)
+            explain(op, *arrays)
         h = p
-    if g != gates * h or not (t and d and h and p):
-        explain(op, gates, *arrays)
+    if g != GATES_OF[op] * h or not (t and d and h and p):
+        explain(op, *arrays)
     return arrays, t, n, d, h, p
 
 
-def explain(op, gates, x, w_ih, w_hh, b_ih, b_hh, *others):
+def explain(op, x, w_ih, w_hh, b_ih, b_hh, *others):
     """Raise what is wrong with the shapes."""
     w_hr, h0, c0 = others if len(others) == 3 else (None, *others, None)
     desc = recurrent_desc(op, x.shape, w_ih.shape, w_hh.shape, None if w_hr is None else w_hr.shape)
-    shapes = {"b_ih": (gates * desc.h,), "b_hh": (gates * desc.h,), "h0": (desc.n, desc.p), "c0": (desc.n, desc.h)}
+    gates = (desc.gates * desc.h,)
+    shapes = {"b_ih": gates, "b_hh": gates, "h0": (desc.n, desc.p), "c0": (desc.n, desc.h)}
     for (name, shape), argument in zip(shapes.items(), (b_ih, b_hh, h0, c0), strict=True):
         if argument is not None:
             array_of_shape(argument, op, name, shape, x)
@@ -133,18 +135,10 @@ def choice(op, name, value, *expected):
 
 def rows_of(op, lengths, t, n):
     """Rows of samples with so many steps, or None if all have t."""
-    lengths = np.asarray(lengths)
-    if lengths.dtype.kind not in "iu" and lengths.size:
-        raise TypeError(f"{op}: lengths has dtype {lengths.dtype}, expected integers")
-    if lengths.shape != (n,):
-        raise ValueError(f"{op}: lengths has shape {lengths.shape}, expected {(n,)}, one for each sample of x")
-    if not n or lengths.min() == t == lengths.max():
+    lengths = checked_lengths(op, lengths, t, n)
+    if not n or lengths.min() == t:
         return None
-    if lengths.min() < 1 or lengths.max() > t:
-        raise ValueError(
-            f"{op}: lengths has elements from {lengths.min()} to {lengths.max()}, expected 1 to {t}, the steps of x"
-        )
-    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    order = np.argsort(-lengths, kind="stable")
     steps = lengths.max()
     time, sample = np.nonzero(lengths[order] > np.arange(steps)[:, None])
     offset = np.searchsorted(time, np.arange(steps + 1)).astype(np.intp)
@@ -165,6 +159,9 @@ def norms_over_time(dstates, desc, rows):
         sums[: len(rows.offset) - 1] = np.add.reduceat(squares, rows.offset[:-1])
     return np.sqrt(sums)
 
+
+PACKED_ROWS = 64
+"""Of x: packing the weights pays for itself in so many, whatever the sizes are."""
 
 LSTM, GRU_PAPER = kernels.CELLS["lstm"], kernels.CELLS["gru_paper"]
 
@@ -207,7 +204,25 @@ def forward(op, cell, arrays, sizes, lengths, reverse, keep):
             desc, cell, steps, x, w_ih, w_hh, w_hr, present, *first, gates, h_before, y, c_kept, middle, rows, reverse
         )
     if n:
-        kernels.forward(cell, x, w_ih, w_hh, b_ih, b_hh, w_hr, h, c, y, gates, c_kept, middle, steps, offset, reverse)
+        kernels.forward(
+            cell,
+            x,
+            w_ih,
+            w_hh,
+            b_ih,
+            b_hh,
+            w_hr,
+            h,
+            c,
+            y,
+            gates,
+            c_kept,
+            middle,
+            steps,
+            offset,
+            reverse,
+            count >= PACKED_ROWS,
+        )
     if rows is not None:
         y, h, c = rows.spread(y, (t, n, p)), rows.back(h), c if c is None else rows.back(c)
     return y.reshape(*shape[:-1], p), h, c, ctx
@@ -270,9 +285,13 @@ def backward(op, dy, dh, dc, ctx, needs):
         dx = product(at_x, ctx.w_ih)
         grads["x"] = dx if rows is None else rows.spread(dx, (t, n, desc.d))
         grads["x"].shape = (t, n, desc.d) if "_step" not in op else (n, desc.d)
-    if need["w_ih"]:
+    if need["w_ih"] and need["w_hh"] and len(parts) == 1:
+        # one product: dgates is packed once
+        both = product(dgates.T, np.concatenate([x, states_before(ctx)], axis=1))
+        grads["w_ih"], grads["w_hh"] = both[:, : desc.d].copy(), both[:, desc.d :].copy()
+    elif need["w_ih"]:
         grads["w_ih"] = product(at_x.T, x)
-    if need["w_hh"]:
+    if need["w_hh"] and grads["w_hh"] is None:
         grads["w_hh"], h_before = empty(ctx.w_hh.shape, x), states_before(ctx)
         for which, columns in parts:
             factor = ctx.middle if resets and which.start else h_before
@@ -312,11 +331,11 @@ def recurrent_stream(cell, layers, h, c=None, **option):
     op, below = f"{cell}_step", None
     kinds = {"rnn": rnn_cell, "gru": gru_cell}
     kind = kinds[cell](op, *option.values()) if cell in kinds else LSTM
-    gates, n = 4 if cell == "lstm" else 3 if cell == "gru" else 1, h.shape[1]
+    n = h.shape[1]
     for k, (w_ih, *weights) in enumerate(layers):
         x = np.empty((n, w_ih.shape[-1]), h.dtype)
         states = (h[k],) if c is None else (h[k], c[k])
-        arrays, *_ = check(op, gates, x, w_ih, *weights, *states)
+        arrays, *_ = check(op, x, w_ih, *weights, *states)
         w_hr = arrays[5] if c is not None else None
         y = np.empty_like(h[k])
         convert = partial(array_of_shape, op=op, name="x", shape=x.shape, like=x)
@@ -337,7 +356,7 @@ def lstm_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, w_hr=None, *, h0=None
     order. w_hr: (P, H), or None, and P = H. h0: (N, P), c0: (N, H), None for zeros. All of one dtype, float32 or
     float64. Returns ((h, c), ctx) with h (N, P) and c (N, H).
     """
-    arrays, *sizes = check("lstm_step", 4, x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0)
+    arrays, *sizes = check("lstm_step", x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0)
     _, h, c, ctx = forward("lstm_step", LSTM, arrays, sizes, None, False, keep)
     return (h, c), ctx
 
@@ -356,7 +375,7 @@ def lstm_forward(
     Memory beyond the results and, with keep, the gates, 4 T N H elements: a copy of the weights, and x and gates of
     max(256, N) samples.
     """
-    arrays, *sizes = check("lstm", 4, x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0)
+    arrays, *sizes = check("lstm", x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0)
     *results, ctx = forward("lstm", LSTM, arrays, sizes, lengths, reverse, keep)
     return tuple(results), ctx
 
@@ -400,7 +419,7 @@ def gru_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, variant="t
     h0: (N, H), None for zeros. All of one dtype, float32 or float64. Returns (h, ctx) with h (N, H).
     """
     cell = gru_cell("gru_step", variant)
-    arrays, *sizes = check("gru_step", 3, x, w_ih, w_hh, b_ih, b_hh, h0)
+    arrays, *sizes = check("gru_step", x, w_ih, w_hh, b_ih, b_hh, h0)
     _, h, _, ctx = forward("gru_step", cell, arrays, sizes, None, False, keep)
     return h, ctx
 
@@ -414,7 +433,7 @@ def gru_forward(
     (T, N, H), the states of all times, and h (N, H), the last ones.
     """
     cell = gru_cell("gru", variant)
-    arrays, *sizes = check("gru", 3, x, w_ih, w_hh, b_ih, b_hh, h0)
+    arrays, *sizes = check("gru", x, w_ih, w_hh, b_ih, b_hh, h0)
     y, h, _, ctx = forward("gru", cell, arrays, sizes, lengths, reverse, keep)
     return (y, h), ctx
 
@@ -453,7 +472,7 @@ def rnn_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, nonlineari
     float32 or float64. nonlinearity: f, "tanh" or "relu". Returns (h, ctx) with h (N, H).
     """
     cell = rnn_cell("rnn_step", nonlinearity)
-    arrays, *sizes = check("rnn_step", 1, x, w_ih, w_hh, b_ih, b_hh, h0)
+    arrays, *sizes = check("rnn_step", x, w_ih, w_hh, b_ih, b_hh, h0)
     _, h, _, ctx = forward("rnn_step", cell, arrays, sizes, None, False, keep)
     return h, ctx
 
@@ -467,7 +486,7 @@ def rnn_forward(
     (T, N, H), the states of all times, and h (N, H), the last ones.
     """
     cell = rnn_cell("rnn", nonlinearity)
-    arrays, *sizes = check("rnn", 1, x, w_ih, w_hh, b_ih, b_hh, h0)
+    arrays, *sizes = check("rnn", x, w_ih, w_hh, b_ih, b_hh, h0)
     y, h, _, ctx = forward("rnn", cell, arrays, sizes, lengths, reverse, keep)
     return (y, h), ctx
 

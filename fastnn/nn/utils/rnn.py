@@ -12,8 +12,7 @@ import numpy as np
 
 from fastnn import functional as F
 from fastnn.autograd import Tensor, plain
-from fastnn.descriptors import is_int
-from fastnn.nn.options import checked_lengths
+from fastnn.descriptors import checked_lengths, is_int
 
 __all__ = [
     "PackedSequence",
@@ -110,7 +109,7 @@ def pack_padded_sequence(input, lengths, batch_first=False, enforce_sorted=True)
     t, n = (input.shape[1], input.shape[0]) if batch_first else input.shape[:2]
     if not n:
         raise ValueError(f"{op}: input has shape {input.shape}, expected at least one sequence")
-    lengths = checked_lengths(op, lengths, t, n)
+    lengths = checked_lengths(op, plain(lengths), t, n)
     order = back = None
     if enforce_sorted:
         if (np.diff(lengths) > 0).any():
@@ -175,7 +174,7 @@ def pack_sequence(sequences, enforce_sorted=True):
 def unpad_sequence(padded_sequences, lengths, batch_first=False):
     """The list of sequences (L_i, *) of padded_sequences (T, N, *), or (N, T, *) with batch_first; views."""
     need = padded_sequences.shape[:2][:: -1 if batch_first else 1]
-    lengths = checked_lengths("unpad_sequence", lengths, *need)
+    lengths = checked_lengths("unpad_sequence", plain(lengths), *need)
     return [
         padded_sequences[i, :length] if batch_first else padded_sequences[:length, i]
         for i, length in enumerate(lengths)
