@@ -285,13 +285,9 @@ def backward(op, dy, dh, dc, ctx, needs):
         dx = product(at_x, ctx.w_ih)
         grads["x"] = dx if rows is None else rows.spread(dx, (t, n, desc.d))
         grads["x"].shape = (t, n, desc.d) if "_step" not in op else (n, desc.d)
-    if need["w_ih"] and need["w_hh"] and len(parts) == 1:
-        # one product: dgates is packed once
-        both = product(dgates.T, np.concatenate([x, states_before(ctx)], axis=1))
-        grads["w_ih"], grads["w_hh"] = both[:, : desc.d].copy(), both[:, desc.d :].copy()
-    elif need["w_ih"]:
+    if need["w_ih"]:
         grads["w_ih"] = product(at_x.T, x)
-    if need["w_hh"] and grads["w_hh"] is None:
+    if need["w_hh"]:
         grads["w_hh"], h_before = empty(ctx.w_hh.shape, x), states_before(ctx)
         for which, columns in parts:
             factor = ctx.middle if resets and which.start else h_before
