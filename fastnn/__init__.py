@@ -17,6 +17,7 @@ __all__ = [
     "Tensor",
     "cat",
     "data",
+    "distributions",
     "enable_grad",
     "flatten",
     "functional",
@@ -30,6 +31,7 @@ __all__ = [
     "load_metadata",
     "manual_seed",
     "matmul",
+    "models",
     "nn",
     "no_grad",
     "num_threads",
@@ -51,11 +53,13 @@ __all__ = [
 
 LAZY = {
     "data": "data",
+    "distributions": "distributions",
     "gradcheck": "differences",
     "init": "init",
     "lint": "inspection",
     "load": "serialize",
     "load_metadata": "serialize",
+    "models": "models",
     "nn": "nn",
     "optim": "optim",
     "reference": "reference",
@@ -68,7 +72,7 @@ LAZY = {
 its module's is that module."""
 
 if TYPE_CHECKING:  # LAZY once more, for type checkers and editors
-    from fastnn import data, init, nn, optim, reference, train
+    from fastnn import data, distributions, init, models, nn, optim, reference, train
     from fastnn.config import show_config
     from fastnn.differences import gradcheck
     from fastnn.inspection import lint, summary

@@ -1,11 +1,11 @@
-"""The command line: python -m fastnn info | check | bench."""
+"""The command line: python -m fastnn info | check | bench | models | run."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from fastnn.cli import bench, check
+from fastnn.cli import bench, check, models
 from fastnn.config import show_config
 
 __all__ = ["main"]
@@ -19,5 +19,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     info.set_defaults(run=lambda args, parser: show_config())
     check.add_parser(commands)
     bench.add_parser(commands)
+    models.add_parsers(commands)
     args = parser.parse_args(argv)
     return args.run(args, parser) or 0

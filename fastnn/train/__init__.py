@@ -15,6 +15,7 @@ from fastnn.train.history import Best, History
 from fastnn.train.loop import fit
 from fastnn.train.metrics import METRICS
 from fastnn.train.over_time import gradients_over_time
+from fastnn.train.progress import track
 from fastnn.train.stopping import EarlyStopping
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "gradients_over_time",
     "load_checkpoint",
     "predict",
+    "track",
 ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from fastnn import terminal
 
-__all__ = ["Bar", "Calls", "Lines", "Silent", "as_progress"]
+__all__ = ["Bar", "Calls", "Lines", "Silent", "as_progress", "track"]
+
+Item = TypeVar("Item")
 
 INTERVAL = 0.1
 """Seconds between two drawings of the bar, so that it takes no time that counts."""
@@ -116,3 +118,24 @@ def as_progress(progress: Any, op: str) -> Silent:
     if callable(progress):
         return Calls(progress)
     raise TypeError(f"{op}: progress must be None, True, False, a stream or a function, got {progress!r}")
+
+
+def track(
+    items: Collection[Item], label: str, values: Callable[[], Mapping[str, float]] = dict, progress: Any = None
+) -> Iterator[Item]:
+    """The items, and on the way how far they are: for loops of one's own, as `fit` shows its batches.
+
+    label: what is being done. values: called from time to time for numbers to be shown. progress: as in `fit`; what is
+    not a terminal is told nothing.
+
+    for step in train.track(range(1000), "generator", lambda: {"loss": loss.item()}):
+        ...
+    """
+    shown = as_progress(progress, "track")
+    shown.begin(label, len(items))
+    try:
+        for item in items:
+            yield item
+            shown.batch(values)
+    finally:
+        shown.close()

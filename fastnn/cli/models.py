@@ -1,0 +1,100 @@
+"""fastnn models, fastnn run: the list of demonstrations, and one of them."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from importlib.util import find_spec
+from time import perf_counter
+from types import ModuleType
+
+import fastnn
+from fastnn import demos
+from fastnn.terminal import Column, Table, colour
+
+OWN = "quick", "seed"
+"""Options of every demonstration, which have flags of their own."""
+
+
+def add_parsers(commands) -> None:
+    """Add both commands."""
+    commands.add_parser("models", help="list the networks that can be run").set_defaults(run=list_models)
+    parser = commands.add_parser(
+        "run",
+        help="train a network on real data, and draw what it does",
+        description="Train a network on real data, print what it reaches, and draw it. `fastnn models` lists the "
+        "names; `fastnn run NAME --help` says more of one.",
+    )
+    parser.add_argument("name", metavar="NAME", choices=demos.DEMOS, help="a name that `fastnn models` lists")
+    parser.add_argument("rest", metavar="...", nargs=argparse.REMAINDER, help="options: --quick, --help and others")
+    parser.set_defaults(run=run)
+
+
+def list_models(args, parser) -> None:
+    """A table: name, number in the specification, network, paper, file."""
+    rows = [(name, demo.number, demo.title, demo.paper, f"fastnn/{demo.model}") for name, demo in demos.DEMOS.items()]
+    titles = "name", "", "network", "after", "to be read in"
+    table = Table(
+        [Column(title, max(map(len, texts))) for title, texts in zip(titles, zip(*rows, strict=True), strict=True)]
+    )
+    print(table.heading())
+    for row in rows:
+        print(table.row(row))
+    print("\nfastnn run NAME trains it on real data, in at most five minutes on two cores; --quick in seconds")
+
+
+def options_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The flags of a demonstration: those that all have, and one for each further argument of its `run`, of its
+    default's type; None stands for a number that depends on others."""
+    parser = argparse.ArgumentParser(
+        prog=f"fastnn run {name}",
+        description=f"{module.__doc__}\n{inspect.getdoc(module.run) or ''}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller, in seconds")
+    parser.add_argument("--seed", type=int, default=0, help="of initial weights, order and samples (default: 0)")
+    parser.add_argument("--figure", metavar="FILE", default=f"{name}.png", help=f"the picture (default: {name}.png)")
+    parser.add_argument("--no-figure", dest="figure", action="store_const", const=None, help="no picture")
+    parser.add_argument("--threads", type=int, help="(default: all processors)")
+    for parameter in inspect.signature(module.run).parameters.values():
+        if parameter.name not in OWN:
+            kind = int if parameter.default is None else type(parameter.default)
+            shown = None if parameter.default is None else "(default: %(default)s)"
+            parser.add_argument(f"--{parameter.name}", type=kind, default=parameter.default, help=shown)
+    return parser
+
+
+def run(args, parser) -> None:
+    """One demonstration: what it prints, its result, and its picture."""
+    demo = demos.DEMOS[args.name]
+    module = demos.load(args.name)
+    parser = options_of(args.name, module)
+    options = vars(parser.parse_args(args.rest))
+    figure, threads = options.pop("figure"), options.pop("threads")
+    missing = demo.missing()
+    if figure is not None and find_spec("matplotlib") is None:
+        missing.append("matplotlib")
+    if missing:
+        parser.error(f"needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    if threads is not None:
+        fastnn.set_num_threads(threads)
+    print(f"{colour(f'{demo.title}', 'bold')} ({demo.paper}), fastnn/{demo.model}, threads: {fastnn.get_num_threads()}")
+    start = perf_counter()
+    try:
+        result = module.run(**options)
+    except FileNotFoundError as error:  # data that no package of pip has
+        parser.exit(1, f"{error}\n")
+    print(f"\n{result.text}\n{perf_counter() - start:.0f} s", end="")
+    if figure is not None:
+        draw(result, figure)
+        print(f"; picture: {figure}", end="")
+    print()
+
+
+def draw(result: demos.Result, path: str) -> None:
+    """Write the picture of a result."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    result.draw(figure)
+    figure.savefig(path, dpi=100)

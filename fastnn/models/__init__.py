@@ -1,0 +1,8 @@
+"""The networks of the literature, each readable in one file, built from `fastnn.nn`.
+
+docs/models.md lists them with their papers and what they reach; `python -m fastnn run NAME` trains one on real data.
+"""
+
+from fastnn.models.lenet import LeNet, lenet
+
+__all__ = ["LeNet", "lenet"]
