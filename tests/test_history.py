@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from train_support import adam, network, problem, timeless
 
-from fastnn import optim, terminal
-from fastnn.train import Best, History, fit
+from fastnn import optim, terminal, train
+from fastnn.train import Best, History, fit, progress
 
 
 class Terminal(io.StringIO):
@@ -164,3 +164,26 @@ def test_silence_and_a_function_of_the_record(capsys):
     assert capsys.readouterr() == ("", "")
     assert records == [{name: history[name][i] for name in history} for i in range(2)]
     assert timeless(history)["stopped"] is None
+
+
+def test_track_in_a_terminal(monkeypatch):
+    """A bar that is taken away at the end, with values as they are then; the items come as they are."""
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    stream, now = Terminal(), {}
+    for i, item in enumerate(train.track("abcd", "letters", lambda: now, progress=stream)):
+        assert item == "abcd"[i]
+        now["count"] = i + 1
+    assert re.search(r"letters .* 4/4 .* count 4\.0000", stream.getvalue())
+    assert stream.getvalue().endswith("\r\033[K")
+
+
+def test_track_elsewhere():
+    """Nothing is written; the bar is taken away also if the loop is left."""
+    stream = io.StringIO()
+    assert [*train.track(range(3), "steps", progress=stream)] == [0, 1, 2]
+    assert stream.getvalue() == ""
+    stream = Terminal()
+    for _ in train.track(range(3), "steps", progress=stream):
+        break
+    assert stream.getvalue().endswith("\r\033[K")
+    assert [*train.track([], "nothing", progress=Terminal())] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from importlib.util import find_spec
+import os
 from time import perf_counter
 from types import ModuleType
 
@@ -40,6 +40,9 @@ def list_models(args, parser) -> None:
     print(table.heading())
     for row in rows:
         print(table.row(row))
+    for package in sorted({package for demo in demos.DEMOS.values() for package in demo.missing()}):
+        needs = ", ".join(name for name, demo in demos.DEMOS.items() if package in demo.needs)
+        print(f"\npip install {package}, for {needs}", end="")
     print("\nfastnn run NAME trains it on real data, in at most five minutes on two cores; --quick in seconds")
 
 
@@ -71,14 +74,18 @@ def run(args, parser) -> None:
     parser = options_of(args.name, module)
     options = vars(parser.parse_args(args.rest))
     figure, threads = options.pop("figure"), options.pop("threads")
-    missing = demo.missing()
-    if figure is not None and find_spec("matplotlib") is None:
-        missing.append("matplotlib")
+    missing = demo._replace(needs=(*demo.needs, *["matplotlib"] * (figure is not None))).missing()
     if missing:
-        parser.error(f"needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        verb = "are" if len(missing) > 1 else "is"
+        parser.error(f"needs {', '.join(missing)}, which {verb} not installed: pip install {' '.join(missing)}")
+    if figure is not None:
+        check_picture(figure, parser)
     if threads is not None:
-        fastnn.set_num_threads(threads)
-    print(f"{colour(f'{demo.title}', 'bold')} ({demo.paper}), fastnn/{demo.model}, threads: {fastnn.get_num_threads()}")
+        try:
+            fastnn.set_num_threads(threads)
+        except ValueError as error:
+            parser.error(f"argument --threads: {error}")
+    print(f"{colour(demo.title, 'bold')} ({demo.paper}), fastnn/{demo.model}, threads: {fastnn.get_num_threads()}")
     start = perf_counter()
     try:
         result = module.run(**options)
@@ -89,6 +96,17 @@ def run(args, parser) -> None:
         draw(result, figure)
         print(f"; picture: {figure}", end="")
     print()
+
+
+def check_picture(path: str, parser: argparse.ArgumentParser) -> None:
+    """A usage error now, not after minutes, if the picture could not be written."""
+    from matplotlib.figure import Figure
+
+    folder, kinds = os.path.dirname(path), Figure().canvas.get_supported_filetypes()
+    if folder and not os.path.isdir(folder):
+        parser.error(f"argument --figure: there is no folder {folder}")
+    if os.path.splitext(path)[1][1:].lower() not in kinds:
+        parser.error(f"argument --figure: {path} should end in one of .{', .'.join(kinds)}")
 
 
 def draw(result: demos.Result, path: str) -> None:
