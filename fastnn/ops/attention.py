@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.descriptors import AttentionDesc, additive_attention_desc, attention_desc, number
+from fastnn.kernels import additive_attention as additive_kernels
 from fastnn.kernels import attention as kernels
 from fastnn.ops._arrays import array, array_of_shape, arrays_alike, empty
 from fastnn.ops.recurrent import parts_of
@@ -176,7 +177,7 @@ def additive_arguments(desc, q, k, weight, v, mask, weights):
     q = q.reshape(desc.heads, desc.t, desc.e)
     k = k.reshape(desc.heads, desc.s, desc.e)
     v = v.reshape(desc.heads, desc.s, desc.ev)
-    return kernels.AdditiveArguments(q, k, weight, v, mask, begins, row, column, weights)
+    return additive_kernels.Arguments(q, k, weight, v, mask, begins, row, column, weights)
 
 
 def additive_attention_forward(q, k, weight, v, mask=None, *, keep=True):
@@ -194,7 +195,7 @@ def additive_attention_forward(q, k, weight, v, mask=None, *, keep=True):
     desc = additive_attention_desc(q.shape, k.shape, weight.shape, v.shape, None if mask is None else mask.shape)
     y, weights = empty(desc.y_shape, q), empty(desc.weights_shape, q)
     if weights.size:
-        kernels.additive_forward(additive_arguments(desc, q, k, weight, v, mask, weights), y)
+        additive_kernels.forward(additive_arguments(desc, q, k, weight, v, mask, weights), y)
     else:
         y.fill(0)
     return (y, weights), AdditiveAttentionCtx(desc, q, k, weight, v, mask, weights) if keep else None
@@ -219,7 +220,7 @@ def additive_attention_backward(dy, ctx, needs=(True,) * 5):
     dscores = empty(desc.weights_shape, q)
     if weights.size:
         args = additive_arguments(desc, q, k, weight, v, mask, weights)
-        kernels.additive_backward(args, dy, dweights, dscores, dq, dk, dv, of_heads)
+        additive_kernels.backward(args, dy, dweights, dscores, dq, dk, dv, of_heads)
     else:
         for gradient in dq, dk, dv, of_heads:
             if gradient is not None:
