@@ -21,6 +21,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cat",
     "conv1d",
@@ -269,6 +270,11 @@ def smooth_l1_loss(input, target, *, reduction="mean", beta=1.0):
 def huber_loss(input, target, reduction="mean", delta=1.0):
     """Mean of d^2 / 2 for d = |input - target| < delta, else of delta (d - delta / 2)."""
     return call(ops.huber_loss_forward, input, target, reduction, delta)
+
+
+def binary_cross_entropy(input, target, weight=None, *, reduction="mean"):
+    """Cross-entropy of the probabilities input at the probabilities target; see ops.binary_cross_entropy_forward."""
+    return call(ops.binary_cross_entropy_forward, input, target, weight, reduction)
 
 
 def binary_cross_entropy_with_logits(input, target, weight=None, *, reduction="mean", pos_weight=None):

@@ -308,6 +308,13 @@ ROWS = [
         ValueError,
         r"pos_weight has shape \(3,\), expected one that broadcasts to \(3, 4\)",
     ),
+    (
+        "binary_cross_entropy",
+        {"x": (3, 4), "target": (3, 4), "weight": (3,)},
+        {},
+        ValueError,
+        r"weight has shape \(3,\), expected one that broadcasts to \(3, 4\)",
+    ),
     ("kl_div", {"x": (3,), "target": (4,)}, {}, ValueError, r"target has shape \(4,\), expected \(3,\)"),
     ("js_divergence", {"p": (3,), "q": (3,)}, {"axis": 1}, ValueError, "axis 1 is out of range for p of shape"),
     (

@@ -284,6 +284,21 @@ def test_logits_far_from_0(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_probabilities_at_the_edges(dtype):
+    """Binary cross-entropy is at most 100 for a sure mistake, loses no small loss, and is NaN for no probability."""
+    eps = np.finfo(dtype).eps
+    x = np.array([0, 0, 1, 1, 1e-9, 1 - eps, -eps, 1 + eps, np.nan], dtype)
+    target = np.array([1, 0, 0, 1, 0, 0, 0.5, 0.5, 0.5], dtype)
+    losses = F.binary_cross_entropy(x, target, reduction="none")
+    want = [100, 0, 100, 0, -np.log1p(-np.float64(x[4])), -np.log(np.float64(eps)), np.nan, np.nan, np.nan]
+    np.testing.assert_allclose(losses, np.array(want, dtype), rtol=4 * eps)
+    dx, _ = ops.binary_cross_entropy_backward(
+        np.ones_like(x), ops.binary_cross_entropy_forward(x, target, reduction="none")[1]
+    )
+    np.testing.assert_allclose(dx[:4], np.array([-1e12, 0, 1e12, 0], dtype), rtol=4 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("inner", [1, 3, 140])
 def test_js_divergence_of_known_distributions(dtype, inner):
     """0 for equal, 1 bit for disjoint, symmetric, never outside of [0, 1]; no NaN from zeros."""

@@ -181,6 +181,7 @@ LOSSES = [
     ("CrossEntropyLoss", {}, (5,), classes(n=5)),
     ("NLLLoss", {"reduction": "none", "weighted": 5}, (4, 5), classes(4, n=5)),
     ("NLLLoss", {"ignore_index": 1}, (4, 5), classes(4, n=5)),
+    ("BCELoss", {"weighted": 6, "reduction": "sum"}, X2, lambda rng: rng.random(X2)),
     ("BCEWithLogitsLoss", {}, X2, lambda rng: rng.random(X2)),
     ("BCEWithLogitsLoss", {"weighted": 6, "positive": 6, "reduction": "sum"}, X2, lambda rng: rng.random(X2)),
     ("MSELoss", {}, X3, lambda rng: normal(rng, X3)),
@@ -239,6 +240,7 @@ def test_losses(torch, case, dtype):
     rng = np.random.default_rng(2)
     x, target = normal(rng, shape).astype(dtype), np.asarray(target(rng))
     target = target.astype(dtype) if target.dtype.kind == "f" else target
+    x = (x - x.min() + 0.1) / (np.ptp(x) + 0.2) if name == "BCELoss" else x  # which takes probabilities
     ours, theirs = loss_pair(torch, name, options, dtype)
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())

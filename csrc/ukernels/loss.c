@@ -361,6 +361,12 @@ FNN_PAIR(bce_value) { return (1 - t) * x + (1 + (w - 1) * t) * vsoftplus(-x); }
 FNN_PAIR(bce_slope) { return (1 - t) - (1 + (w - 1) * t) * vsigmoid(-x); }
 FNN_PAIR(bce_target_slope) { return (w - 1) * vsoftplus(-x) - x; }
 
+/* -t log x - (1 - t) log(1 - x); a logarithm is at least -100, and a slope's divisor 1e-12 */
+FNN_INLINE vec FN(at_least)(vec x, double least) { return vsel(x < vset1((real)least), vset1((real)least), x); }
+FNN_PAIR(fraction_value) { return -t * FN(at_least)(vlog(x), -100) - (1 - t) * FN(at_least)(vlog1p(-x), -100); }
+FNN_PAIR(fraction_slope) { return (x - t) / FN(at_least)(x * (1 - x), 1e-12); }
+FNN_PAIR(fraction_target_slope) { return vlog1p(-x) - vlog(x); }
+
 /* t (log t - x), 0 where t is */
 FNN_PAIR(kl_value) { return vsel(t == vset1(0), (vec){0}, t * (vlog(t) - x)); }
 FNN_PAIR(kl_slope) { return -t; }
@@ -394,6 +400,7 @@ FNN_PAIR(kl_log_target_slope) { return vexp(t) * (t - x + 1); }
     X(smooth_l1, 10) \
     X(huber, 8) \
     X(bce, 40) \
+    X(fraction, 50) \
     X(kl, 25) \
     X(kl_log, 20)
 

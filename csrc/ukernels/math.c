@@ -232,6 +232,14 @@ FNN_INLINE vec vlog(vec x)
     return vsel(x > vset1(0), vsel(x < vset1(INFINITY), y, x), vsel(x <= vset1(0), zero_or_less, x));
 }
 
+/* log(1 + x): what rounding 1 + x lost is the logarithm's slope times as much. */
+#define vlog1p FN(vlog1p)
+FNN_INLINE vec vlog1p(vec x)
+{
+    const vec u = 1 + x, lost = x - (u - 1);
+    return vlog(u) + lost / vsel(u == vset1(0), vset1(1), u);
+}
+
 /* x^p for p != 0: e^(p log |x|), the logarithm as a sum of two numbers so that a large exponent magnifies no error,
  * with the sign of x for odd p; NaN for negative x, if p is no integer. log(1 + f) = 2s + s^3 (2/3 + …) for s = f / (2 + f),
  * of which the remainder of the division is a part. */

@@ -6,6 +6,7 @@ from fastnn import functional as F
 from fastnn.nn.module import Layer
 
 __all__ = [
+    "BCELoss",
     "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "HuberLoss",
@@ -71,6 +72,18 @@ class NLLLoss(Loss):
         super().__init__(size_average, reduce, reduction)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
+
+
+class BCELoss(Loss):
+    """Cross-entropy of the probabilities input at the probabilities target, times weight; see
+    ops.binary_cross_entropy_forward."""
+
+    function = staticmethod(F.binary_cross_entropy)
+    options = ("weight", "reduction")
+
+    def __init__(self, weight=None, size_average=None, reduce=None, reduction="mean"):
+        super().__init__(size_average, reduce, reduction)
+        self.register_buffer("weight", weight)
 
 
 class BCEWithLogitsLoss(Loss):

@@ -10,6 +10,8 @@ from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty, empty_
 from fastnn.ops.softmax import layout_along
 
 __all__ = [
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_forward",
     "binary_cross_entropy_with_logits_backward",
     "binary_cross_entropy_with_logits_forward",
     "cross_entropy_backward",
@@ -362,6 +364,26 @@ binary_cross_entropy_with_logits_backward = pair_backward_of(
     "binary_cross_entropy_with_logits",
     "With v = 1 + (pos_weight - 1) target: dx = weight (1 - target - v σ(-x)) * dy, "
     "dtarget = weight ((pos_weight - 1) log(1 + exp(-x)) - x) * dy.",
+)
+
+FRACTION = kernels.PAIR_LOSSES["fraction"]
+
+
+def binary_cross_entropy_forward(x, target, weight=None, reduction="mean", *, keep=True):
+    """Cross-entropy of probabilities, loss = -weight (target log x + (1 - target) log(1 - x)).
+
+    x: probabilities of any shape, float32 or float64; the loss is NaN where it is outside of [0, 1]. target: like x.
+    weight: of a shape that broadcasts to x's, None for 1. reduction: "mean" over all elements, "sum", or "none".
+    Returns (loss, ctx); a reduced loss is 0-d. As in torch, a logarithm below -100 counts as -100;
+    binary_cross_entropy_with_logits, of logits, knows no such limit.
+    """
+    check_reduction(reduction, "binary_cross_entropy")
+    return pair_forward("binary_cross_entropy", FRACTION, x, target, reduction, keep, 0.0, weight)
+
+
+binary_cross_entropy_backward = pair_backward_of(
+    "binary_cross_entropy",
+    "dx = weight (x - target) / max(x (1 - x), 1e-12) * dy, dtarget = weight (log(1 - x) - log x) * dy.",
 )
 
 KL_DIV = {False: kernels.PAIR_LOSSES["kl"], True: kernels.PAIR_LOSSES["kl_log"]}

@@ -8,6 +8,8 @@ from fastnn.reference.elementwise import logistic
 from fastnn.reference.softmax import log_softmax_forward
 
 __all__ = [
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_forward",
     "binary_cross_entropy_with_logits_backward",
     "binary_cross_entropy_with_logits_forward",
     "cross_entropy_backward",
@@ -223,6 +225,21 @@ def binary_cross_entropy_with_logits_forward(x, target, weight=None, reduction="
 def binary_cross_entropy_with_logits_backward(dy, ctx, needs=(True, True)):
     """With v = 1 + (pos_weight - 1) target: dx = weight (1 - target - v σ(-x)) * dy,
     dtarget = -weight ((pos_weight - 1) log σ(x) + x) * dy"""
+    return pair_gradients(dy, ctx, needs)
+
+
+def binary_cross_entropy_forward(x, target, weight=None, reduction="mean", *, keep=True):
+    """loss = -weight (target log x + (1 - target) log(1 - x)), logarithms being at least -100"""
+    weight = np.ones((), x.dtype) if weight is None else weight
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_x, log_rest = np.log(x), np.log1p(-x)
+    losses = -weight * (target * np.maximum(log_x, -100) + (1 - target) * np.maximum(log_rest, -100))
+    slope = weight * (x - target) / np.maximum(x * (1 - x), 1e-12)
+    return pair_result(x, losses, (slope, weight * (log_rest - log_x)), reduction, keep)
+
+
+def binary_cross_entropy_backward(dy, ctx, needs=(True, True)):
+    """dx = weight (x - target) / max(x (1 - x), 1e-12) * dy, dtarget = weight (log(1 - x) - log x) * dy"""
     return pair_gradients(dy, ctx, needs)
 
 

@@ -73,6 +73,10 @@ def weighted_case(shape, weight, pos_weight, **options):
     return Case({"x": shape, "target": shape, "weight": weight, "pos_weight": pos_weight}, options)
 
 
+def fraction_case(shape, weight, **options):
+    return Case({"x": shape, "target": shape, "weight": weight}, options)
+
+
 def make_probabilities(case, dtype, rng, kind):
     """Normal x, targets and weights between 1/16 and 1; their logarithms for log_target, and x one as well."""
     arrays = {
@@ -83,6 +87,12 @@ def make_probabilities(case, dtype, rng, kind):
         arrays["target"] = np.log(arrays["target"])
     arrays["x"] = draw(case.shapes["x"], dtype, rng, kind)
     return arrays
+
+
+def make_fractions(case, dtype, rng, kind):
+    """Probabilities x between 1/16 and 15/16, other arrays as above."""
+    x = rng.uniform(1 / 16, 15 / 16, case.shapes["x"]).astype(dtype)
+    return {**make_probabilities(case, dtype, rng, kind), "x": x}
 
 
 def pair_loss(name, depth, flops, *more, **options):
@@ -238,6 +248,15 @@ SPECS = (
         weighted_case((3, 17), (3, 1), (17,)),
         weighted_case((3, 17), None, (3, 17), reduction="none"),
         make=make_probabilities,
+    ),
+    pair_loss(
+        "binary_cross_entropy",
+        12,
+        50,
+        fraction_case((3, 17), (17,), reduction="sum"),
+        fraction_case((3, 17), (3, 1)),
+        fraction_case((3, 17), (3, 17), reduction="none"),
+        make=make_fractions,
     ),
     pair_loss(
         "kl_div",
