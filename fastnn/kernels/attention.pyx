@@ -31,7 +31,8 @@ cdef extern from *:
 cnp.import_array()
 
 cdef enum:
-    FEW_QUERIES = 8   # so few, if a tile holds them, do without packed keys, which would cost more than their products
+    FEW_QUERIES = 24  # so few do without packed keys, which would cost more than their products, if
+    FEW_BYTES = 8 << 20  # their scores take no more than this
     QUERIES = 128     # in a block of the backward pass; a multiple of gemm.nr, like the two below
     MOST_QUERIES = 256  # of a task of the forward pass, which packs the keys for itself: fewer if there are
     LEAST_QUERIES = 64
@@ -241,7 +242,7 @@ cdef Py_ssize_t few_bytes(const Problem *g) noexcept nogil:
 
 
 cdef void few_task(const Problem *g, char *y, Py_ssize_t head, char *tmp) noexcept nogil:
-    """A head's results for its few queries, row by row: scores by dot products."""
+    """A head's results for its few queries: scores by dot products, softmax row by row, values tile by tile."""
     cdef Py_ssize_t es = g.es, i, seen, longest = limit_of(g, g.t, 0, g.s)
     cdef const char *k = g.k + head // g.group * g.s * g.e * es
     cdef const char *v = g.v + head // g.group * g.s * g.ev * es
@@ -261,7 +262,11 @@ cdef void few_task(const Problem *g, char *y, Py_ssize_t head, char *tmp) noexce
                        g.max + (head * g.t + i) * es if g.max != NULL else NULL,
                        g.norm + (head * g.t + i) * es if g.max != NULL else NULL)
         memset(row + seen * es, 0, (g.s - seen) * es)
-    read_values(g.gemm, g.t, longest, g.ev, s, g.s, v, g.along, y + head * g.t * g.ev * es, tmp)
+    i = 0
+    while i < g.t:
+        read_values(g.gemm, min(<Py_ssize_t>g.gemm.mr, g.t - i), longest, g.ev, s + i * g.s * es, g.s, v, g.along,
+                    y + (head * g.t + i) * g.ev * es, tmp)
+        i += g.gemm.mr
 
 
 # ---- backward ----
@@ -437,7 +442,7 @@ cdef class Arguments:
 def forward(Arguments a, cnp.ndarray y):
     """y (heads, T, Ev), and what of maxima, norms and weights there is room for."""
     cdef const Problem *g = &a.g
-    cdef bint few = g.t <= min(<int>FEW_QUERIES, g.gemm.mr)
+    cdef bint few = g.t <= FEW_QUERIES and g.t * g.s * g.es <= FEW_BYTES
     cdef Py_ssize_t i, tasks = g.heads if few else g.heads * ceil_div(g.t, task_queries(g))
     cdef Py_ssize_t nbytes = few_bytes(g) if few else forward_bytes(g)
     cdef int threads = <int>min(<Py_ssize_t>a.threads(3 if g.weights != NULL else 2), tasks)

@@ -88,8 +88,8 @@ def torch_weights(torch, q, k, v, mask=None, is_causal=False, scale=None, enable
     return weights @ v, weights
 
 
-# Blocks are of 128 queries and keys, panels of 4 to 32 queries, up to 8 queries go row by row: sizes around these, and
-# everything that is optional.
+# Blocks are of 128 queries and keys, panels of 4 to 32 queries, up to 24 queries do without these, in tiles of 4 to 12:
+# sizes around these, and everything that is optional.
 CASES = (
     case((), 1, 1, 1),
     case((2,), 3, 5, 4, 7),
@@ -104,6 +104,9 @@ CASES = (
     case((2, 2), 6, 7, 5, mask=(2, 1, 1, 7), boolean=True),
     case((2,), 40, 131, 4, mask=(40, 131), boolean=True, is_causal=True),
     case((2, 3), 4, 5, 3, mask=(3, 1, 5)),
+    case((1, 2), 24, 133, 5, 3, is_causal=True, mask=(2, 24, 133)),
+    case((3,), 13, 9, 4, mask=(13, 9), boolean=True),
+    case((2,), 25, 31, 3, mask=(25, 31)),
     case((1,), 260, 36, 4),
 )
 BENCH = (
@@ -111,6 +114,7 @@ BENCH = (
     case((8, 8), 256, 256, 64, is_causal=True),
     case((1, 12), 1024, 1024, 64),
     case((32, 8), 1, 128, 64),
+    case((1, 8), 16, 2000, 64),
     case((8, 8), 256, 256, 64, mask=(8, 1, 1, 256), boolean=True),
 )
 
