@@ -10,7 +10,9 @@ output, and are made of an input. Of a transposed convolution, whose weight is (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import ceil, erf, hypot, inf, isfinite, prod, sqrt
 from typing import Any, TypeVar
 
@@ -42,6 +44,20 @@ Target = TypeVar("Target", Tensor, np.ndarray)
 
 CHUNK = 1 << 16
 """Numbers that are drawn at a time, so that they stay in the cache and large parameters need no second copy."""
+
+
+skipping: ContextVar[bool] = ContextVar("skipping", default=False)
+"""Does `draw` leave tensors as they are?"""
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Within, nothing is drawn, but by orthogonal_ and sparse_: see `fastnn.nn.utils.skip_init`."""
+    token = skipping.set(True)
+    try:
+        yield
+    finally:
+        skipping.reset(token)
 
 
 def memory(op: str, tensor: Tensor | np.ndarray, least: int = 0, most: float = inf) -> np.ndarray:
@@ -88,6 +104,8 @@ def random_numbers(op: str, array: np.ndarray, generator: Generator | None) -> A
 def draw(op: str, tensor: Target, generator: Generator | None, numbers: Callable[[Any, int], np.ndarray]) -> Target:
     """Fill a tensor with numbers(NumPy's generator, how many), part by part in row-major order."""
     array = memory(op, tensor)
+    if skipping.get():
+        return tensor
     rng = random_numbers(op, array, generator)
     flat = array.reshape(-1)  # a copy if it is not contiguous
     with np.errstate(over="ignore"):

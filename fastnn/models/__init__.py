@@ -3,6 +3,53 @@
 docs/models.md lists them with their papers and what they reach; `python -m fastnn run NAME` trains one on real data.
 """
 
+from fastnn.models.alexnet import AlexNet, alexnet
+from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
 from fastnn.models.lenet import LeNet, lenet
+from fastnn.models.resnet import (
+    BasicBlock,
+    Bottleneck,
+    PreActBlock,
+    PreActBottleneck,
+    ResNet,
+    resnet18,
+    resnet34,
+    resnet50,
+    resnet101,
+    resnet152,
+    resnet_cifar,
+)
+from fastnn.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
-__all__ = ["LeNet", "lenet"]
+__all__ = [
+    "VGG",
+    "AlexNet",
+    "BasicBlock",
+    "Bottleneck",
+    "GoogLeNet",
+    "GoogLeNetOutputs",
+    "Inception",
+    "InceptionAux",
+    "LeNet",
+    "NaiveInception",
+    "PreActBlock",
+    "PreActBottleneck",
+    "ResNet",
+    "alexnet",
+    "googlenet",
+    "lenet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet_cifar",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+]
