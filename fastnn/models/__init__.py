@@ -4,5 +4,6 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 """
 
 from fastnn.models.lenet import LeNet, lenet
+from fastnn.models.memory import MemoryNetwork
 
-__all__ = ["LeNet", "lenet"]
+__all__ = ["LeNet", "MemoryNetwork", "lenet"]
