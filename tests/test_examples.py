@@ -56,43 +56,6 @@ def test_fashion_mnist(tmp_path):
     assert (tmp_path / "fashion.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_character_generator(tmp_path):
-    """Six words in random order, of which every cell learns more than pairs of letters say, and no more than there is
-    to know: each word is log2(6) bits, of which its letters and the blank share. The LSTM writes these words."""
-    pytest.importorskip("matplotlib")
-    words = ["alpha", "beta", "gamma", "delta", "omega", "kappa"]
-    rng = np.random.default_rng(0)
-    (tmp_path / "texts").mkdir()
-    fortunes = [" ".join(rng.choice(words, 20)) for _ in range(600)]
-    (tmp_path / "texts" / "words").write_text("\n%\n".join(fortunes), encoding="utf-8")
-    (tmp_path / "texts" / "words.dat").write_bytes(bytes(range(256)))  # an index, not to be read
-    script = str(ROOT / "examples" / "character_generator.py")
-    options = "--cell", "rnn", "gru", "lstm", "--hidden", "32", "--epochs", "4", "--plot", "generator.png"
-    output = run(script, "texts", *options, cwd=tmp_path)
-    last = [float(bits) for bits in re.findall(r"epoch 4/4: ([\d.]+) bits", output)]
-    pairs = float(re.search(r"2-grams ([\d.]+)", output)[1])
-    length = np.mean([len(word) + 1 for word in words])
-    assert len(last) == 3
-    assert np.log2(6) / length * 0.98 < min(last) <= max(last) < pairs  # the lengths of what is held out vary by 1 %
-    samples = re.findall(r"lstm, temperature [\d.]+ ----\n(.*)", output)
-    assert len(samples) == 3
-    assert {*samples[0].split()[:-1]} <= {*words}  # the last may be cut off
-    assert (tmp_path / "generator.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize(("text", "message"), [(None, "apt install fortunes"), ("a\n%\nb", "too little")])
-def test_character_generator_without_texts(tmp_path, text, message):
-    """It says what it needs, and how to get it."""
-    if text is not None:
-        (tmp_path / "words").write_text(text, encoding="utf-8")
-    script = str(ROOT / "examples" / "character_generator.py")
-    folder = str(tmp_path if text else tmp_path / "nowhere")
-    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, script, folder], env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 1
-    assert message in done.stderr and folder in done.stderr
-
-
 def blocks(path):
     """The Python in a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)

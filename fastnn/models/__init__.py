@@ -4,8 +4,10 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 """
 
 from fastnn.models.alexnet import AlexNet, alexnet
+from fastnn.models.characters import CharacterGenerator
 from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
 from fastnn.models.lenet import LeNet, lenet
+from fastnn.models.memory import MemoryNetwork
 from fastnn.models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -19,6 +21,7 @@ from fastnn.models.resnet import (
     resnet152,
     resnet_cifar,
 )
+from fastnn.models.translation import Translator, beam_search, greedy_search
 from fastnn.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
 __all__ = [
@@ -26,17 +29,22 @@ __all__ = [
     "AlexNet",
     "BasicBlock",
     "Bottleneck",
+    "CharacterGenerator",
     "GoogLeNet",
     "GoogLeNetOutputs",
     "Inception",
     "InceptionAux",
     "LeNet",
+    "MemoryNetwork",
     "NaiveInception",
     "PreActBlock",
     "PreActBottleneck",
     "ResNet",
+    "Translator",
     "alexnet",
+    "beam_search",
     "googlenet",
+    "greedy_search",
     "lenet",
     "resnet18",
     "resnet34",
