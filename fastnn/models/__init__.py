@@ -3,7 +3,8 @@
 docs/models.md lists them with their papers and what they reach; `python -m fastnn run NAME` trains one on real data.
 """
 
+from fastnn.models.decoder import Decoder
 from fastnn.models.helmholtz import HelmholtzMachine
 from fastnn.models.lenet import LeNet, lenet
 
-__all__ = ["HelmholtzMachine", "LeNet", "lenet"]
+__all__ = ["Decoder", "HelmholtzMachine", "LeNet", "lenet"]
