@@ -80,7 +80,7 @@ DEMOS = {
         "M16", "Image to image, with a style", "Ronneberger et al. 2015", "models/image_to_image.py", PICTURES
     ),
     "stories": Demo("M17", "Memory and attention", "Sukhbaatar et al. 2015", "models/memory.py"),
-    "decoder": Demo("M18", "A vector becomes an image", "Dosovitskiy et al. 2015", "models/decoder.py", DIGITS),
+    "decoder": Demo("M18", "A vector becomes an image", "Dosovitskiy et al. 2015", "models/decoder.py", MNIST),
     "gan": Demo("M19", "Generative adversarial networks", "Goodfellow et al. 2014", "models/gan.py", MNIST),
     "vae": Demo("M20", "Variational auto-encoder", "Kingma and Welling 2013", "models/vae.py", MNIST),
     "wake_sleep": Demo("M21", "Wake-sleep", "Hinton et al. 1995", "models/helmholtz.py", DIGITS),

@@ -5,7 +5,9 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 
 from fastnn.models.alexnet import AlexNet, alexnet
 from fastnn.models.characters import CharacterGenerator
+from fastnn.models.decoder import Decoder
 from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
+from fastnn.models.helmholtz import HelmholtzMachine
 from fastnn.models.lenet import LeNet, lenet
 from fastnn.models.memory import MemoryNetwork
 from fastnn.models.resnet import (
@@ -30,8 +32,10 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "CharacterGenerator",
+    "Decoder",
     "GoogLeNet",
     "GoogLeNetOutputs",
+    "HelmholtzMachine",
     "Inception",
     "InceptionAux",
     "LeNet",
