@@ -23,7 +23,7 @@ from fastnn import Tensor, no_grad, optim, train
 from fastnn import functional as F
 from fastnn.demos import Result
 from fastnn.models import Translator
-from fastnn.models.translation import END, PADDING, START, beam_search, greedy_search
+from fastnn.models.decoding import END, PADDING, START, beam_search, greedy_search
 from fastnn.nn.utils import clip_grad_norm_
 
 BATCH = 128

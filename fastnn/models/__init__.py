@@ -6,6 +6,7 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 from fastnn.models.alexnet import AlexNet, alexnet
 from fastnn.models.characters import CharacterGenerator
 from fastnn.models.decoder import Decoder
+from fastnn.models.decoding import beam_search, greedy_search
 from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
 from fastnn.models.helmholtz import HelmholtzMachine
 from fastnn.models.lenet import LeNet, lenet
@@ -23,7 +24,7 @@ from fastnn.models.resnet import (
     resnet152,
     resnet_cifar,
 )
-from fastnn.models.translation import Translator, beam_search, greedy_search
+from fastnn.models.translation import Translator
 from fastnn.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
 __all__ = [
