@@ -89,7 +89,7 @@ class Translator(nn.Module):
         return self.decoder(previous, state, memory, lengths)
 
     def stepper(self, symbols, lengths):
-        """What the searches of `fastnn.models.decoding` need of N sequences, arrays: step, and the first state (N, H)."""
+        """What the searches of `fastnn.models.decoding` need of N sequences, arrays: step, first state (N, H)."""
         memory, first = self.encoder(symbols, lengths)
 
         def step(previous, state):
