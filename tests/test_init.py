@@ -1,12 +1,13 @@
 """fastnn.init: distributions by their distribution functions, seeds, what becomes of the tensor, torch's numbers."""
 
 from math import erfc, exp, inf, nan, sqrt
+from threading import Thread
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import init
+from fastnn import init, nn
 
 N = 40_000
 """More than half a chunk, so that two tensors of it have a border within."""
@@ -344,3 +345,29 @@ def test_an_error_draws_nothing():
     with pytest.raises(ValueError, match="normal_"):
         init.normal_(np.zeros(3), 0, -1)
     np.testing.assert_array_equal(fastnn.get_rng_state(), state)
+
+
+def test_skip_init():
+    """Nothing is drawn, nor does the generator go on; afterwards, also after an error, all is as before."""
+    fastnn.manual_seed(5)
+    before = fastnn.get_rng_state()
+    layer = nn.utils.skip_init(nn.Linear, 3, out_features=4)
+    norm = nn.utils.skip_init(nn.BatchNorm2d, 3)
+    np.testing.assert_array_equal(fastnn.get_rng_state(), before)
+    assert layer.weight.shape == (4, 3) and norm.weight.data.tolist() == [1, 1, 1]
+    layer.load_state_dict({"weight": np.ones((4, 3), np.float32), "bias": np.zeros(4, np.float32)})
+    assert layer(np.ones(3, np.float32)).tolist() == [3, 3, 3, 3]
+    with pytest.raises(TypeError, match="in_features"):
+        nn.utils.skip_init(nn.Linear, "3", 4)
+    drawn = nn.Linear(3, 4)
+    fastnn.manual_seed(5)
+    assert np.array_equal(drawn.weight.data, nn.Linear(3, 4).weight.data)
+
+
+def test_skip_init_is_of_its_thread():
+    x = np.full(100, nan, np.float32)
+    thread = Thread(target=init.uniform_, args=(x,))
+    with init.skipped():
+        thread.start()
+        thread.join()
+    assert (x >= 0).all()

@@ -42,6 +42,13 @@ class Images(NamedTuple):
     def size(self) -> int:
         return self.x.shape[-1]
 
+    def baseline(self) -> float:
+        """Accuracy held out of who compares an image with the mean image of each class, and takes the nearest."""
+        means = np.stack([self.x[self.y == i].mean(0).ravel() for i in range(len(self.classes))]) / 255
+        x = self.held_out_x.reshape(len(self.held_out_x), -1)
+        distances = (means**2).sum(1) - 2 * x @ means.T  # squared, without the image's own square
+        return float(np.mean(distances.argmin(1) == self.held_out_y))
+
 
 def load(data: str = "auto", *, quick: bool = False, size: int = 28) -> Images:
     """Images of ten classes, 28 × 28, or 14 × 14 by averages of 2 × 2 pixels.
@@ -95,7 +102,7 @@ class Trained(NamedTuple):
         """The result in a sentence."""
         return (
             f"{self.accuracy:.1%} of {len(self.found)} {images.name} held out, {images.size} × {images.size}, after "
-            f"{len(self.history['epoch'])} epochs over {len(images.x)}."
+            f"{len(self.history['epoch'])} epochs over {len(images.x)} (nearest mean image: {images.baseline():.1%})."
         )
 
 

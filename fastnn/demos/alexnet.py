@@ -17,9 +17,9 @@ def run(
     *, quick: bool = False, seed: int = 0, data: str = "auto", epochs: int | None = None, width: float = 0.25
 ) -> Result:
     """data: mnist, fashion (Fashion-MNIST), or auto, that if it is installed. epochs: passes over the images (default:
-    10, quick: 3). width: channels in multiples of the paper's."""
+    10, quick: 2). width: channels in multiples of the paper's."""
     if epochs is None:
-        epochs = 3 if quick else 10
+        epochs = 2 if quick else 10
     images = load(data, quick=quick, size=14 if quick else 28)
     fastnn.manual_seed(seed)
     model = models.alexnet(10, in_channels=1, width=width, input_size=images.size)
@@ -35,7 +35,7 @@ def run(
         order = np.argsort([-np.std(w) for w in first.weight.data])[:columns]
         rows = {"filter": first.weight.data[order, 0]}
         rows |= {images.classes[2 * i]: picture[order] for i, picture in enumerate(maps)}
-        right.suptitle("first layer: filters with most contrast, and their maps of images held out")
+        right.suptitle("filters of the first layer, and what they see in images held out")
         draw_maps(right, rows, columns)
 
     full = size_of(nn.utils.skip_init(models.alexnet))

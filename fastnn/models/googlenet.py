@@ -149,22 +149,23 @@ class GoogLeNet(nn.Module):
         small = is_small("GoogLeNet", input_size)
         a, b = scaled("GoogLeNet", width, 64, 192)
         kernel, stride = (3, 1) if small else (7, 2)
+        rounding: dict[str, Any] = {"padding": 1} if small else {"ceil_mode": True}
         norms = [nn.Identity() if batch_norm else nn.LocalResponseNorm(5) for _ in range(2)]
         self.conv1 = convolution(in_channels, a, kernel, stride=stride, batch_norm=batch_norm)
-        self.maxpool1 = nn.Identity() if small else nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool1 = nn.Identity() if small else nn.MaxPool2d(3, 2, **rounding)
         self.norm1 = norms[0]
         self.conv2 = convolution(a, a, 1, batch_norm=batch_norm)
         self.conv3 = convolution(a, b, 3, batch_norm=batch_norm)
         self.norm2 = norms[1]
-        self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool2 = nn.MaxPool2d(3, 2, **rounding)
         channels = b
         middle: dict[str, int] = {}
         for name, numbers in MODULES.items():
             module = Inception(channels, *scaled("GoogLeNet", width, *numbers), batch_norm=batch_norm)
             channels = middle[name] = module.out_channels
             setattr(self, f"inception{name}", module)
-        self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.maxpool4 = nn.MaxPool2d(2 if batch_norm else 3, 2, ceil_mode=True)
+        self.maxpool3 = nn.MaxPool2d(3, 2, **rounding)
+        self.maxpool4 = nn.MaxPool2d(2, ceil_mode=True) if batch_norm else nn.MaxPool2d(3, 2, **rounding)
         aux: dict[str, Any] = {"width": width, "dropout": dropout_aux, "batch_norm": batch_norm}
         self.aux1 = InceptionAux(middle["4a"], num_classes, **aux) if aux_logits else None
         self.aux2 = InceptionAux(middle["4d"], num_classes, **aux) if aux_logits else None
