@@ -1,7 +1,7 @@
 """Naive Bayes reads digits: each pixel is a category, from 0 to 16, independent of the others within a class.
 
-Of scikit-learn's handwritten digits a fifth is held out. Maximum likelihood holds many of these for impossible, smoothing
-reads them. The picture shows the smoothing's effect, the mean image of each class, and what the model draws itself.
+Of scikit-learn's handwritten digits a fifth is held out. Maximum likelihood holds many of these for impossible,
+smoothing reads them. The picture shows the smoothing's effect, the mean image of each class, and what the model draws.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def run(*, quick: bool = False, seed: int = 0, alpha: float = 1.0) -> Result:
         model = CategoricalNB(each, categories=17).fit(*seen)
         accuracy[each] = float(np.mean(model.predict(test[0]) == test[1]))
         print(
-            f"alpha {each:g}: held out {accuracy[each]:.1%}, {model.impossible(test[0]).sum()} of {len(test[1])} images "
-            "impossible in every class"
+            f"alpha {each:g}: held out {accuracy[each]:.1%}, {model.impossible(test[0]).sum()} of {len(test[1])} "
+            "images impossible in every class"
         )
     model = CategoricalNB(alpha, categories=17).fit(*seen)
     reached, theirs = float(np.mean(model.predict(test[0]) == test[1])), from_sklearn(alpha, seen, test)
@@ -40,8 +40,9 @@ def run(*, quick: bool = False, seed: int = 0, alpha: float = 1.0) -> Result:
     def draw(figure):
         left, right = figure.subfigures(1, 2, width_ratios=[1, 2])
         axes = left.subplots()
-        axes.plot([max(a, 1e-4) for a in accuracy], accuracy.values(), "o-")
-        axes.set(xscale="log", xlabel="alpha (0 at the left end)", ylabel="accuracy, held out")
+        axes.plot(accuracy.keys(), accuracy.values(), "o-")
+        axes.set_xscale("symlog", linthresh=1e-3)
+        axes.set(xlabel="alpha, smoothing", ylabel="accuracy, held out")
         axes.grid(alpha=0.3)
         rows = right.subplots(3, 10)
         for row, title, pictures in zip(rows, ("real", "mean of class", "drawn"), (example, mean, drawn), strict=True):
@@ -53,8 +54,8 @@ def run(*, quick: bool = False, seed: int = 0, alpha: float = 1.0) -> Result:
             rows[0, k].set_title(str(model.classes[k]), fontsize=9)
 
     text = (
-        f"{reached:.1%} of {len(test[1])} digits held out with alpha {alpha:g}, scikit-learn's CategoricalNB {theirs:.1%}; "
-        f"by pure maximum likelihood {accuracy[0.0]:.1%}, as it holds {unseen} of them for impossible."
+        f"{reached:.1%} of {len(test[1])} digits held out with alpha {alpha:g}, scikit-learn's CategoricalNB "
+        f"{theirs:.1%}; by pure maximum likelihood {accuracy[0.0]:.1%}, as it holds {unseen} of them for impossible."
     )
     return Result(text, {"accuracy": reached, "sklearn": theirs, "likelihood": accuracy[0.0]}, draw)
 

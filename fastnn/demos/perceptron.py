@@ -52,12 +52,12 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None) -> Res
     right = int(np.sum(primal.predict(test) == truth))
 
     def draw(figure):
-        weight, mistakes, plane, pairs = figure.subplots(2, 2).flat
+        weight, mistakes, plane, pairs = figure.subplots(1, 4)
         largest = np.abs(primal.weight).max()
         shown = weight.imshow(primal.weight.reshape(8, 8), cmap="RdBu", vmin=-largest, vmax=largest)
         weight.set_title("weight: blue for 1, red for 0", fontsize=10)
         weight.axis("off")
-        figure.colorbar(shown, ax=weight)
+        figure.colorbar(shown, ax=weight, shrink=0.5)
         for name, model in ("1 against 0", primal), ("XOR by a line", line), ("XOR by a parabola", curve):
             mistakes.plot(range(1, len(model.mistakes) + 1), model.mistakes, "o-", markersize=3, label=name)
         mistakes.set(xlabel="epoch", ylabel="mistakes", xscale="log")
@@ -72,12 +72,12 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None) -> Res
         shown = pairs.imshow(accuracy, cmap="viridis", origin="lower")
         pairs.set(xticks=range(10), yticks=range(10))
         pairs.set_title("pairs of digits, accuracy held out", fontsize=10)
-        figure.colorbar(shown, ax=pairs)
+        figure.colorbar(shown, ax=pairs, shrink=0.5)
 
     text = (
         f"1 against 0 {primal.report()}, primal and dual alike; {right} of {len(truth)} held out are right. "
-        f"{separated} of 45 pairs of digits separated within {epochs} epochs, {np.nanmean(accuracy):.1%} right on average. "
-        f"XOR {line.report()}; with a polynomial kernel, {curve.report()}."
+        f"{separated} of 45 pairs of digits separated within {epochs} epochs, {np.nanmean(accuracy):.1%} right on "
+        f"average. XOR {line.report()}; with a polynomial kernel, {curve.report()}."
     )
     measures = {
         "accuracy": right / len(truth), "pairs": float(np.nanmean(accuracy)), "separated": separated,

@@ -1,7 +1,7 @@
 """Two layers solve XOR, which one cannot: a logistic regression on logistic regressions, or on ReLU units.
 
-The same then tells two of scikit-learn's handwritten digits apart that look alike, 8 and 1, beside a logistic regression
-of one layer. The picture shows P(y = 1) over the plane of XOR, and the log-likelihoods.
+The same then tells two of scikit-learn's handwritten digits apart that look alike, 8 and 1, beside a logistic
+regression of one layer. The picture shows P(y = 1) over the plane of XOR, and the log-likelihoods.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def run(*, quick: bool = False, seed: int = 0, hidden: int = 8, steps: int | Non
                 for name, found in curves.items():
                     axes.plot(np.negative(found), label=name)
                 axes.set(xlabel="step", ylabel="-log-likelihood", yscale="log")
-                axes.legend(fontsize=8)
+                axes.legend(fontsize=8, loc="lower left")
                 axes.grid(alpha=0.3)
                 continue
             shown = axes.contourf(*np.moveaxis(grid, 2, 0), p, np.linspace(0, 1, 21), cmap="coolwarm")
@@ -73,7 +73,7 @@ def run(*, quick: bool = False, seed: int = 0, hidden: int = 8, steps: int | Non
             figure.colorbar(shown, ax=axes, ticks=[0, 0.5, 1], shrink=0.6)
 
     text = (
-        f"XOR: {measures['xor_sigmoid']} of 4 right with sigmoid, {measures['xor_relu']} of 4 with ReLU units. 8 or 1: of "
-        f"{held_out.sum()} digits held out {', '.join(told)} are right."
+        f"XOR: {measures['xor_sigmoid']} of 4 right with sigmoid, {measures['xor_relu']} of 4 with ReLU units. 8 or 1: "
+        f"of {held_out.sum()} digits held out {', '.join(told)} are right."
     )
     return Result(text, measures, draw)

@@ -239,7 +239,9 @@ class TwoLayerPerceptron(nn.Module):
         sizes; returns the log-likelihood before each step."""
         x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
         if y.shape != x.shape[:1] or not np.all((y == 0) | (y == 1)):
-            raise ValueError(f"TwoLayerPerceptron: y of shape {y.shape} must be 0 or 1, one of each of {len(x)} samples")
+            raise ValueError(
+                f"TwoLayerPerceptron: y of shape {y.shape} must be 0 or 1, one of each of {len(x)} samples"
+            )
         optimizer = optim.Adam(self.parameters(), lr, maximize=True)
         found = []
         for _ in range(steps):
