@@ -20,7 +20,7 @@ import numpy as np
 
 from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int, number
-from fastnn.random import Generator, default_generator
+from fastnn.random import Generator, numpy_generator
 
 __all__ = [
     "calculate_gain",
@@ -93,12 +93,7 @@ def random_numbers(op: str, array: np.ndarray, generator: Generator | None) -> A
     """NumPy's generator of the numbers of one call, for an array of floating-point numbers."""
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{op}: tensor has dtype {array.dtype}, expected float32 or float64")
-    generator = default_generator if generator is None else generator
-    if not isinstance(generator, Generator):
-        raise TypeError(f"{op}: generator must be a fastnn.Generator, got {type(generator).__name__}")
-    from numpy import random  # here because it takes 9 ms
-
-    return random.Generator(random.Philox(key=np.array(generator.draw(), np.uint64)))
+    return numpy_generator(op, generator)
 
 
 def draw(op: str, tensor: Target, generator: Generator | None, numbers: Callable[[Any, int], np.ndarray]) -> Target:

@@ -66,6 +66,17 @@ class Generator:
 default_generator = Generator()
 
 
+def numpy_generator(op, generator=None):
+    """NumPy's generator of the numbers of one call: Philox, of which the next pair of `generator`, None for the
+    process-wide one, is the key. TypeError for another generator."""
+    generator = default_generator if generator is None else generator
+    if not isinstance(generator, Generator):
+        raise TypeError(f"{op}: generator must be a fastnn.Generator, got {type(generator).__name__}")
+    from numpy import random  # here because it takes 9 ms
+
+    return random.Generator(random.Philox(key=np.array(generator.draw(), np.uint64)))
+
+
 def manual_seed(seed):
     """Seed the process-wide generator and return it: the same calls in the same order draw the same numbers."""
     return default_generator.manual_seed(seed)

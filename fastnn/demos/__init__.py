@@ -56,10 +56,12 @@ DEMOS = {
     "perceptron": Demo("M1", "Perceptron, primal and dual", "Rosenblatt 1958", "models/classic.py", DIGITS),
     "two_layers": Demo("M2", "Two-layer perceptron", "Rumelhart et al. 1986", "models/classic.py", DIGITS),
     "backpropagation": Demo(
-        "M3", "Back-propagation in matrix form", "Rumelhart et al. 1986", "demos/backpropagation.py"
+        "M3", "Back-propagation in matrix form", "Rumelhart et al. 1986", "demos/backpropagation.py", DIGITS
     ),
-    "naive_bayes": Demo("M4", "Naive Bayes", "Maron 1961", "models/classic.py", DIGITS),
-    "distributions": Demo("M5", "Distributions", "Johnson et al. 1994", "distributions.py", ("scipy",)),
+    "naive_bayes": Demo("M4", "Naive Bayes", "Maron 1961", "models/naive_bayes.py", DIGITS),
+    "distributions": Demo(
+        "M5", "Distributions", "Johnson et al. 1994", "distributions/continuous.py", (*DIGITS, "scipy")
+    ),
     "lenet": Demo("M6", "LeNet", "LeCun et al. 1998", "models/lenet.py", MNIST),
     "alexnet": Demo("M7", "AlexNet", "Krizhevsky et al. 2012", "models/alexnet.py", MNIST),
     "vgg": Demo("M8", "VGG", "Simonyan and Zisserman 2014", "models/vgg.py", MNIST),

@@ -5,12 +5,14 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 
 from fastnn.models.alexnet import AlexNet, alexnet
 from fastnn.models.characters import CharacterGenerator
+from fastnn.models.classic import MLP, DualPerceptron, Perceptron, TwoLayerPerceptron, log_likelihood, mlp, polynomial
 from fastnn.models.decoder import Decoder
 from fastnn.models.decoding import beam_search, greedy_search
 from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
 from fastnn.models.helmholtz import HelmholtzMachine
 from fastnn.models.lenet import LeNet, lenet
 from fastnn.models.memory import MemoryNetwork
+from fastnn.models.naive_bayes import CategoricalNB
 from fastnn.models.resnet import (
     BasicBlock,
     Bottleneck,
@@ -28,12 +30,15 @@ from fastnn.models.translation import Translator
 from fastnn.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
 __all__ = [
+    "MLP",
     "VGG",
     "AlexNet",
     "BasicBlock",
     "Bottleneck",
+    "CategoricalNB",
     "CharacterGenerator",
     "Decoder",
+    "DualPerceptron",
     "GoogLeNet",
     "GoogLeNetOutputs",
     "HelmholtzMachine",
@@ -42,15 +47,20 @@ __all__ = [
     "LeNet",
     "MemoryNetwork",
     "NaiveInception",
+    "Perceptron",
     "PreActBlock",
     "PreActBottleneck",
     "ResNet",
     "Translator",
+    "TwoLayerPerceptron",
     "alexnet",
     "beam_search",
     "googlenet",
     "greedy_search",
     "lenet",
+    "log_likelihood",
+    "mlp",
+    "polynomial",
     "resnet18",
     "resnet34",
     "resnet50",
