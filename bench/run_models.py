@@ -24,14 +24,13 @@ def row(name, text, seconds):
     return f"| {demo.number} | {demo.title} | {demo.paper} | {file} | `fastnn run {name}` | {text} | {seconds:.0f} s |"
 
 
-def update(page, number, line):
-    """Put a row in the place of the one with its number, or behind the last one."""
+def update(page, line):
+    """Put a row into a page's table, in the place of the one with its number if there is one, in their order."""
     lines = page.read_text(encoding="utf-8").splitlines()
-    places = [i for i, old in enumerate(lines) if old.startswith(f"| {number} |")]
-    if places:
-        lines[places[0]] = line
-    else:
-        lines.insert(1 + max(i for i, old in enumerate(lines) if old.startswith("|")), line)
+    rows = {int(old[3:].partition(" ")[0]): old for old in [*lines, line] if old.startswith("| M")}
+    first = lines.index("|---|---|---|---|---|---|---|") + 1
+    rest = [old for old in lines[first:] if not old.startswith("| M")]
+    lines = [*lines[:first], *(rows[number] for number in sorted(rows)), *rest]
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -53,7 +52,7 @@ def main():
         result = demos.load(name).run(seed=args.seed)
         rows.append(row(name, result.text, perf_counter() - start))
         if args.page:
-            update(args.page, DEMOS[name].number, rows[-1])
+            update(args.page, rows[-1])
         if args.figures:
             draw(result, os.fspath(args.figures / f"{name}.png"))
     print(f"\nPython {sys.version.split()[0]}, threads: {fastnn.get_num_threads()}", *rows, sep="\n")
