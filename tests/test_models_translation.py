@@ -152,8 +152,8 @@ def test_small_language(tmp_path, capsys):
 
 def test_demonstration():
     """Of English. Who sees where he is in the word makes less errors; all are wrong for who has learned nothing."""
-    measures = demonstrate("letters_to_phonemes").measures
-    assert measures["with attention, beam of 5, phonemes"] < 0.5
+    measures = demonstrate("letters_to_phonemes", epochs=3).measures
+    assert measures["with attention, beam of 5, phonemes"] < 0.6
     assert measures["with attention, greedy, phonemes"] < measures["without attention, greedy, phonemes"] < 0.8
 
 

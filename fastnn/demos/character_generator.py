@@ -39,7 +39,7 @@ RARE = "\ufffd"
 LEAST = 20
 STREAMS, STEPS = 32, 32
 READ = 8e6
-"""Characters to be read in training."""
+"""Characters to be read in training, in all epochs together."""
 CLIP = 0.25
 NGRAMS, K = 8, 24.0
 """The longest n-grams, and the weight of shorter ones: the best of 2 to 64 for the fortunes held out."""
@@ -233,7 +233,8 @@ def run(
     epochs: int | None = None,
 ) -> Result:
     """folder: of texts, pieces of which lines "%" part. cells: some of rnn, gru, lstm, one after the other. hidden:
-    units (default: 256, quick: 64). epochs: passes over the text (default: so many as read READ characters, quick: 3).
+    units (default: 256, quick: 64). epochs: passes over the text (default: as many as come closest to 8 million
+    characters, at most 20; quick: 3).
     """
     names = cells.split()
     if not names or {*names} - {*LEARNING_RATES}:

@@ -157,10 +157,10 @@ def run(*, quick: bool = False, seed: int = 0, hidden: int | None = None, epochs
     text = (
         f"Many to one reads {measures['rows']:.1%} of {held_out.sum()} digits held out row by row, and "
         f"{measures['pixels']:.1%} pixel by pixel. Many to many tells the next row with a squared error of "
-        f"{error:.3f}; the row before has {repeated:.3f}, the mean row {mean:.3f}. One to many needs {bits:.2f} bits for "
-        f"each black or white pixel held out, its frequency in the class alone {measures['bits_of_means']:.2f}; of "
-        f"{len(drawn)} digits that it draws, {recognised:.1%} are read as what they should be, where the reader is right "
-        f"on {measures['judge']:.1%} of real ones."
+        f"{error:.3f}; the row before has {repeated:.3f}, the mean row {mean:.3f}. One to many needs {bits:.2f} bits "
+        f"for each black or white pixel held out, its frequency in the class alone {measures['bits_of_means']:.2f}; "
+        f"of {len(drawn)} digits that it draws, {recognised:.1%} are read as what they should be, where the reader is "
+        f"right on {measures['judge']:.1%} of real ones."
     )
 
     def draw(figure):
