@@ -150,6 +150,19 @@ def test_run_without_data(tiny, monkeypatch, capsys):
     assert "apt install text" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_run_with_wrong_values(tiny, named, monkeypatch, capsys):
+    """What the demonstration itself says of its options is a usage error; another error is one of the library."""
+
+    def run(*, quick=False, seed=0):
+        raise ValueError(f"{'tiny' if named else 'conv2d'}: epochs is 0, expected at least 1")
+
+    monkeypatch.setattr(demos.load("tiny"), "run", run)
+    with pytest.raises(SystemExit if named else ValueError) as stop:
+        main(["run", "tiny", "--no-figure"])
+    assert not named or (stop.value.code == 2 and "epochs is 0" in capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("name", DEMOS)
 def test_page(name):
     """docs/models.md has a row for each, with paper, file, command and numbers."""

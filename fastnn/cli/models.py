@@ -91,6 +91,10 @@ def run(args, parser) -> None:
         result = module.run(**options)
     except FileNotFoundError as error:  # data that no package of pip has
         parser.exit(1, f"{error}\n")
+    except ValueError as error:
+        if not str(error).startswith(f"{args.name}: "):
+            raise
+        parser.error(str(error))  # of an option
     print(f"\n{result.text}\n{perf_counter() - start:.0f} s", end="")
     if figure is not None:
         draw(result, figure)
