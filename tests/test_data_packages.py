@@ -28,6 +28,17 @@ def test_mnist_subset():
     assert y.dtype == np.int64 and np.bincount(y).tolist() == [500] * 10
 
 
+def test_every_fifth():
+    """A fifth of each class, rounded up, wherever its samples are; of classes sorted in fives, every fifth of all."""
+    classes = np.random.default_rng(0).permutation(np.repeat([7, -1, 3, 0], [11, 10, 1, 0]))
+    held_out = data.every_fifth(classes)
+    assert held_out.dtype == bool and held_out.shape == classes.shape
+    assert [held_out[classes == c].sum() for c in (7, -1, 3)] == [3, 2, 1]
+    np.testing.assert_array_equal(np.flatnonzero(held_out[classes == 7]), [0, 5, 10])
+    np.testing.assert_array_equal(data.every_fifth(np.repeat([1, 2], 50)), np.arange(100) % 5 == 0)
+    assert data.every_fifth(np.zeros(0)).shape == (0,)
+
+
 def test_photographs():
     pytest.importorskip("skimage")
     images = data.photographs(*data.PHOTOGRAPHS)

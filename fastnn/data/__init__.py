@@ -10,7 +10,7 @@ for x, y in loader:  # an epoch, the next one the next time
 from fastnn.data.dataset import ArrayDataset, Dataset, Subset, random_split
 from fastnn.data.idx import FASHION_MNIST_CLASSES, fashion_mnist, mnist, read_idx
 from fastnn.data.loader import DataLoader
-from fastnn.data.packages import PHOTOGRAPHS, digits, mnist_subset, photographs
+from fastnn.data.packages import PHOTOGRAPHS, digits, every_fifth, mnist_subset, photographs
 from fastnn.data.transforms import Compose, Draws, Normalize, RandomCrop, RandomHorizontalFlip, ToFloat
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Subset",
     "ToFloat",
     "digits",
+    "every_fifth",
     "fashion_mnist",
     "mnist",
     "mnist_subset",
