@@ -325,9 +325,10 @@ def test_perceptron_demonstration():
 
 
 def test_two_layers_demonstration():
+    """Odd or even: chance is 50 %, and one layer is a baseline."""
     measures = demonstrate("two_layers").measures
     assert measures["xor_sigmoid"] == measures["xor_relu"] == 4
-    assert min(measures["sigmoid"], measures["relu"]) >= 0.9
+    assert min(measures["sigmoid"], measures["relu"]) > measures["one layer"] > 0.7
 
 
 def test_backpropagation_demonstration():

@@ -225,8 +225,8 @@ def log_likelihood(a: Any, y: Any) -> Any:
 class TwoLayerPerceptron(nn.Module):
     """A logistic regression on logistic regressions: (N, in_features) -> logits A (N,), P(y = 1) = sigmoid(A).
 
-    A = w·f(V x + c) + b, with f the sigmoid, which makes each hidden unit a logistic regression, or ReLU. hidden: units;
-    without any, A = w·x + b, one logistic regression.
+    A = w·f(V x + c) + b, with f the sigmoid, which makes each hidden unit a logistic regression, or ReLU. hidden:
+    units; without any, A = w·x + b, one logistic regression.
     """
 
     def __init__(self, in_features: int, hidden: int = 8, activation: str = "sigmoid") -> None:
