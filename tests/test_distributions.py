@@ -252,6 +252,7 @@ def test_numbers_and_shapes():
     assert p.log_prob(np.zeros((3, 1))).shape == (3, 2)
     assert p.mean.tolist() == [0, 0]
     assert repr(D.Beta(1, 2)) == "Beta(concentration1: 1.0, concentration0: 2.0)"
+    assert repr(D.Bernoulli(0.5)) == "Bernoulli(probs: 0.5)"
     assert D.Bernoulli(logits=0.0).probs == 0.5
     assert D.Bernoulli(0.5).logits == 0
     assert D.Normal(np.float32(0), np.ones(2, np.float32)).mean.dtype == np.float32

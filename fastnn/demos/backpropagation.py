@@ -12,12 +12,12 @@ out. The picture shows the differences from the tape in terms of what rounding a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import fastnn
-import fastnn.nn.functional as F
+from fastnn import functional as F
 from fastnn import train
 from fastnn.data import DataLoader, digits
 from fastnn.demos import Result
@@ -25,8 +25,8 @@ from fastnn.models import MLP
 
 
 class Activation(NamedTuple):
-    """f; its derivative in terms of h = f(a); bounds of |f'| and of that derivative's own by h, 0 of ReLU's, which jumps;
-    and how many roundings f makes."""
+    """f; its derivative in terms of h = f(a); bounds of |f'| and of that derivative's own by h, 0 for ReLU's jump; and
+    how many roundings f makes."""
 
     function: Callable[[np.ndarray], np.ndarray]
     derivative: Callable[[np.ndarray], np.ndarray]
@@ -67,7 +67,9 @@ def backpropagate(W: list[np.ndarray], b: list[np.ndarray], x: np.ndarray, y: np
         h.append(f.function(a[l]) if l < last else a[l])
         D.append(f.derivative(h[l + 1]) if l < last else np.ones_like(a[l]))
     exponentials = np.exp(a[last] - a[last].max(0))
-    dh, dW, db = [(exponentials / exponentials.sum(0) - y) / x.shape[1]], [], []
+    dh = [(exponentials / exponentials.sum(0) - y) / x.shape[1]]
+    dW: list[np.ndarray] = []
+    db: list[np.ndarray] = []
     for l in reversed(range(last + 1)):
         scaled = D[l] * dh[0]
         dW.insert(0, scaled @ h[l].T)
@@ -84,7 +86,8 @@ def rounding(
     A sum of n products errs, in any order, by at most γ_n times the sum of their magnitudes, γ_n = nu/(1 - nu), with u
     half the distance from 1 to the next number (Higham 2002, "Accuracy and stability of numerical algorithms", 3.1);
     and by what its factors' errors make of it. f passes an error on times its slope, exp as a factor, and where an
-    error may carry ReLU's argument across 0, its derivative is uncertain by 1.
+    error may carry ReLU's argument across 0, its derivative is uncertain by 1. That is the worst case: roundings of
+    either sign mostly cancel.
     """
     u = np.finfo(steps.h[0].dtype).eps / 2
     last = len(W) - 1
@@ -113,7 +116,8 @@ def rounding(
     p = np.exp(-below) / np.exp(-below).sum(0)
     relative = np.expm1(2 * errors_h[-1].max(0) + u * (below + below.max(0) + len(a) + 16))
     error = p * relative / a.shape[1] + 4 * u * np.abs(steps.dh[-1])
-    errors_dW, errors_db = [], []
+    errors_dW: list[np.ndarray] = []
+    errors_db: list[np.ndarray] = []
     for l in reversed(range(last + 1)):
         scaled, ones = steps.D[l] * steps.dh[l + 1], np.ones((a.shape[1], 1))
         error = (steps.D[l] + errors_D[l]) * error + np.abs(steps.dh[l + 1]) * errors_D[l] + 2 * u * np.abs(scaled)
@@ -123,7 +127,7 @@ def rounding(
     return errors_dW, errors_db
 
 
-def one_hot(classes: np.ndarray, dtype: type) -> np.ndarray:
+def one_hot(classes: np.ndarray, dtype: Any) -> np.ndarray:
     """(N,) -> (10, N)"""
     return np.eye(10, dtype=dtype)[:, classes]
 
@@ -165,7 +169,8 @@ def run(
     fastnn.manual_seed(seed)
     model, f = MLP((64, 48, 32, 10), activation), ACTIVATIONS[activation]
     batches = DataLoader((x[~held_out], classes[~held_out]), 32, shuffle=True, seed=seed)
-    ratios = compare(model, *next(iter(batches)), f)
+    first, target = next(iter(batches))
+    ratios = compare(model, first, target, f)
     accuracy: dict[str, list[float]] = {"seen in training": [], "held out": []}
     W, b = layers_of(model)
     for epoch in train.track(range(epochs), "epochs"):
@@ -200,8 +205,9 @@ def run(
             axes.imshow(row.reshape(8, 8), cmap="RdBu", vmin=-np.abs(row).max(), vmax=np.abs(row).max())
             axes.axis("off")
 
+    size = sum(ratio.size for ratio in ratios.values())
     text = (
-        f"All {sum(ratio.size for ratio in ratios.values())} gradients differ from the tape's by at most {worst:.2%} of "
+        f"All {size} gradients differ from the tape's by at most {worst:.2%} of "
         f"what rounding allows; trained by the matrix form for {epochs} epochs, {accuracy['held out'][-1]:.1%} of "
         f"{held_out.sum()} digits held out."
     )

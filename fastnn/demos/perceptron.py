@@ -39,7 +39,7 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None) -> Res
 
     line, line_dual = (model.fit(*XOR, epochs) for model in (Perceptron(), DualPerceptron()))
     curve = DualPerceptron(kernel=polynomial(2)).fit(*XOR, epochs)
-    for what, model in ("a line", line), ("a line, dual", line_dual), ("a parabola, dual", curve):
+    for what, model in ("a line", line), ("a line, dual", line_dual), ("a conic, dual", curve):
         print(f"XOR by {what}: {model.report()}")
 
     accuracy, separated = np.full((10, 10), np.nan), 0
@@ -58,7 +58,7 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None) -> Res
         weight.set_title("weight: blue for 1, red for 0", fontsize=10)
         weight.axis("off")
         figure.colorbar(shown, ax=weight, shrink=0.5)
-        for name, model in ("1 against 0", primal), ("XOR by a line", line), ("XOR by a parabola", curve):
+        for name, model in ("1 against 0", primal), ("XOR by a line", line), ("XOR by a conic", curve):
             mistakes.plot(range(1, len(model.mistakes) + 1), model.mistakes, "o-", markersize=3, label=name)
         mistakes.set(xlabel="epoch", ylabel="mistakes", xscale="log")
         mistakes.legend(fontsize=8)

@@ -39,6 +39,9 @@ class Distribution:
     POINT: ClassVar[float] = 0.5
     """Within the support, for whatever parameters, or where the density does not depend on the value."""
 
+    FIXED: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are no choice of the user."""
+
     def __init__(self, **given: Any) -> None:
         tensors = [x for x in given.values() if isinstance(x, Tensor)]
         arrays = [x.dtype for x in given.values() if isinstance(x, np.ndarray | np.generic) and x.dtype.kind == "f"]
@@ -91,7 +94,8 @@ class Distribution:
         return self.out(y if y.shape == self.batch_shape else y.expand(*self.batch_shape))
 
     def __repr__(self) -> str:
-        return f"{self.name}({', '.join(f'{name}: {x.array}' for name, x in vars(self.of).items())})"
+        shown = (f"{name}: {x.array}" for name, x in vars(self.of).items() if name not in self.FIXED)
+        return f"{self.name}({', '.join(shown)})"
 
     @property
     def mean(self) -> Any:

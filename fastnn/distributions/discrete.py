@@ -95,6 +95,8 @@ def softplus(x: Tensor) -> Tensor:
 class Bernoulli(Binomial):
     """One trial: 1 with probability p, else 0. Either probs or logits, as of Binomial."""
 
+    FIXED = ("total_count",)
+
     def __init__(self, probs: Any = None, logits: Any = None) -> None:
         super().__init__(1, probs, logits)
 

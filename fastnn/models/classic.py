@@ -5,12 +5,13 @@ by back-propagating errors")."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 import fastnn.nn as nn
-import fastnn.nn.functional as F
+from fastnn import functional as F
 from fastnn import optim
 from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int, number
@@ -32,7 +33,7 @@ class MistakeDriven:
         `epochs`. Samples are visited in their order, or with a seed in another one every epoch. Returns itself."""
         x, y = self.checked(x), np.asarray(y)
         if y.shape != x.shape[:1] or not np.all(np.abs(y) == 1):
-            raise ValueError(f"{self.name}: y of shape {y.shape} must be +1 or -1, one of each of {len(x)} samples")
+            raise ValueError(f"{self.name}: y of shape {y.shape} must be +1 or -1, for each of {len(x)} samples")
         if not is_int(epochs) or epochs < 1:
             raise ValueError(f"{self.name}: epochs is {epochs!r}, expected an integer of at least 1")
         rng = None if seed is None else np.random.default_rng(seed)
@@ -205,7 +206,7 @@ class MLP(nn.Sequential):
         if activation not in ACTIVATIONS:
             raise ValueError(f"MLP: activation is {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
         layers: list[nn.Module] = []
-        for n, m in zip(sizes, sizes[1:], strict=False):
+        for n, m in pairwise(sizes):
             layers += [nn.Linear(n, m), ACTIVATIONS[activation]()]
         super().__init__(*layers[:-1])
 
@@ -224,24 +225,23 @@ def log_likelihood(a: Any, y: Any) -> Any:
 class TwoLayerPerceptron(nn.Module):
     """A logistic regression on logistic regressions: (N, in_features) -> logits A (N,), P(y = 1) = sigmoid(A).
 
-    A = w·f(V x + c) + b, with f the sigmoid, which makes each hidden unit a logistic regression, or ReLU.
+    A = w·f(V x + c) + b, with f the sigmoid, which makes each hidden unit a logistic regression, or ReLU. hidden:
+    units; without any, A = w·x + b, one logistic regression.
     """
 
     def __init__(self, in_features: int, hidden: int = 8, activation: str = "sigmoid") -> None:
         super().__init__()
-        self.layers = MLP((in_features, hidden, 1), activation)
+        self.layers = MLP((in_features, hidden, 1) if hidden else (in_features, 1), activation)
 
     def forward(self, x):
         return self.layers(x).flatten()
 
     def fit(self, x: np.ndarray, y: np.ndarray, steps: int = 500, lr: float = 0.05) -> list[float]:
-        """Ascend the log-likelihood of x (N, in_features), y (N,) of 0 and 1, all samples in each step, with Adam's step
-        sizes; returns the log-likelihood before each step."""
+        """Ascend the log-likelihood of x (N, in_features), y (N,) of 0 and 1, all samples in each step, with Adam's
+        step sizes; returns the log-likelihood before each step."""
         x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
         if y.shape != x.shape[:1] or not np.all((y == 0) | (y == 1)):
-            raise ValueError(
-                f"TwoLayerPerceptron: y of shape {y.shape} must be 0 or 1, one of each of {len(x)} samples"
-            )
+            raise ValueError(f"TwoLayerPerceptron: y of shape {y.shape} must be 0 or 1, for each of {len(x)} samples")
         optimizer = optim.Adam(self.parameters(), lr, maximize=True)
         found = []
         for _ in range(steps):

@@ -85,7 +85,7 @@ class CategoricalNB:
 
     def impossible(self, x: np.ndarray) -> np.ndarray:
         """Which samples have probability 0 in every class, which only happens for alpha = 0: (N,) of bools."""
-        return np.isneginf(self.joint_log_prob(x)).all(1)
+        return np.asarray(np.isneginf(self.joint_log_prob(x)).all(1))
 
     def predict_log_proba(self, x: np.ndarray) -> np.ndarray:
         """log P(y = k | x): (N, K); -inf for classes that are impossible, and NaN for 0/0, where all are."""
