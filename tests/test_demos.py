@@ -26,10 +26,9 @@ def tiny(monkeypatch):
         """
 
         @staticmethod
-        def run(*, quick=False, seed=0, epochs: int | None = None, rate=0.5, cell="lstm"):
+        def run(*, quick=False, seed=0, epochs: int | None = None, rate=0.5, cell="lstm", fast=True):
             """epochs: passes (default: 3)."""
-            calls.append((quick, seed, epochs, rate, cell))
-            fastnn.get_num_threads()
+            calls.append((quick, seed, epochs, rate, cell, fast))
             return Result("All of it.", {"accuracy": 1.0}, lambda figure: figure.subplots().plot([1, 2]))
 
     monkeypatch.setitem(DEMOS, "tiny", Demo("M0", "Nothing much", "Nobody 1900", "models/tiny.py"))
@@ -88,20 +87,20 @@ def test_run(tiny, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     assert main(["run", "tiny"]) == 0
-    assert tiny == [(False, 0, None, 0.5, "lstm")]
+    assert tiny == [(False, 0, None, 0.5, "lstm", True)]
     printed = capsys.readouterr().out
     assert "Nobody 1900" in printed and "All of it." in printed and "tiny.png" in printed
     assert (tmp_path / "tiny.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_run_with_options(tiny, tmp_path, capsys):
-    options = ["--quick", "--seed", "7", "--epochs", "2", "--rate", "1", "--cell", "gru", "--threads", "1"]
+    options = ["--quick", "--seed", "7", "--epochs", "2", "--rate", "1", "--cell", "gru", "--no-fast", "--threads", "1"]
     threads = fastnn.get_num_threads()
     try:
         assert main(["run", "tiny", *options, "--no-figure"]) == 0
     finally:
         fastnn.set_num_threads(threads)
-    assert tiny == [(True, 7, 2, 1.0, "gru")]
+    assert tiny == [(True, 7, 2, 1.0, "gru", False)]
     assert "threads: 1" in capsys.readouterr().out
     assert not [*tmp_path.iterdir()]
 
@@ -110,7 +109,8 @@ def test_run_with_options(tiny, tmp_path, capsys):
     ("options", "message"),
     [
         (["nothing"], "invalid choice: 'nothing'"),
-        (["tiny", "--epochs", "few"], "argument --epochs: invalid int value: 'few'"),
+        (["tiny", "--epochs", "few"], "argument --epochs: invalid positive value: 'few'"),
+        (["tiny", "--epochs", "0"], "argument --epochs: 0, expected at least 1"),
         (["tiny", "--width", "2"], "unrecognized arguments: --width 2"),
         (["tiny", "--threads", "0"], "argument --threads"),
         (["tiny", "--figure", "nowhere/tiny.png"], "there is no folder nowhere"),

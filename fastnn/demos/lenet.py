@@ -20,7 +20,7 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None) -> Res
     """epochs: passes over the images (default: 30, quick: 4)."""
     if epochs is None:
         epochs = 4 if quick else 30
-    images = load("mnist")
+    images = load("lenet", "mnist")
     fastnn.manual_seed(seed)
     model = lenet()
     trained = train_classifier(model, images, epochs=epochs, seed=seed)

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from fastnn import train
-from fastnn.data import digits
+from fastnn.data import digits, every_fifth
 from fastnn.demos import Result
 from fastnn.models import DualPerceptron, Perceptron, polynomial
 
@@ -23,7 +23,7 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None) -> Res
     if epochs is None:
         epochs = 20 if quick else 200
     images, classes = digits()
-    x, held_out = images.reshape(len(images), -1), np.arange(len(images)) % 5 == 0
+    x, held_out = images.reshape(len(images), -1), every_fifth(classes)
 
     def of(a: int, b: int, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images of two digits, a as +1 and b as -1."""

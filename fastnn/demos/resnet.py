@@ -19,7 +19,7 @@ def run(*, quick: bool = False, seed: int = 0, epochs: int | None = None, deep: 
     numbers of layers, 6n + 2."""
     if epochs is None:
         epochs = 1 if quick else 10
-    images = load("mnist", size=14)
+    images = load("resnet", "mnist", size=14)
     every = slice(None, None, 3 if quick else 1)
     x, y = ToFloat(1 / 255)(images.x[every]), images.y[every]
     held_out = images.held_out_x[every], images.held_out_y[every]

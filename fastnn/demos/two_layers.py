@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 import fastnn
-from fastnn.data import digits
+from fastnn.data import digits, every_fifth
 from fastnn.demos import Result
 from fastnn.models import TwoLayerPerceptron
 
@@ -25,7 +25,7 @@ def run(*, quick: bool = False, seed: int = 0, hidden: int = 16, steps: int | No
     measures: dict[str, float] = {}
     images, classes = digits()
     x, y = images.reshape(-1, 64).astype(np.float32) / 16, classes % 2
-    held_out = np.arange(len(x)) % 5 == 0
+    held_out = every_fifth(classes)
     grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 1.5, 81, dtype=np.float32)] * 2), -1)
     for activation in "sigmoid", "relu":
         fastnn.manual_seed(seed)

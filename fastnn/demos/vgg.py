@@ -21,7 +21,7 @@ def run(
     12, quick: 2). width: channels in multiples of the paper's."""
     if epochs is None:
         epochs = 2 if quick else 12
-    images = load(data, quick=quick, size=14 if quick else 28)
+    images = load("vgg", data, quick=quick, size=14 if quick else 28)
     fastnn.manual_seed(seed)
     model = models.vgg16_bn(10, in_channels=1, width=width, input_size=images.size)
     trained = train_classifier(model, images, epochs=epochs, seed=seed)
