@@ -35,7 +35,7 @@ def run(
         order = np.argsort([-np.std(w) for w in first.weight.data])[:columns]
         rows = {"filter": first.weight.data[order, 0]}
         rows |= {images.classes[2 * i]: picture[order] for i, picture in enumerate(maps)}
-        right.suptitle("filters of the first layer, and what they see in images held out")
+        right.suptitle("filters of the first layer, and what they see")
         draw_maps(right, rows, columns)
 
     full = size_of(nn.utils.skip_init(models.alexnet))
