@@ -128,9 +128,9 @@ def usual(batch: Batch) -> np.ndarray:
     return np.array([np.bincount(batch.answers[batch.asked == i]).argmax() for i in range(len(QUESTIONS))])
 
 
-def run(*, quick: bool = False, seed: int = 0, steps: int | None = None, fusion: str = "attention") -> Result:
+def run(*, quick: bool = False, seed: int = 0, steps: int | None = None, fusion: str = "matching") -> Result:
     """steps: batches of 128 images with 4 questions each (default: 1000; quick: 300 of 64 images, and a smaller
-    network). fusion: attention, or product, that of the first paper."""
+    network). fusion: matching, or product, that of the first paper."""
     if steps is None:
         steps = 300 if quick else 1000
     if steps < 1:
@@ -194,7 +194,7 @@ def draw_examples(figure, model, test):
         found = model(image, codes).argmax()
         right = question.answer(*test.digits[i])
         axes.imshow(image[0, 0], cmap="gray_r")
-        if model.fusion == "attention":
+        if model.fusion == "matching":
             _, weights = model(image, codes, need_weights=True)
             extent = -0.5, SIZE[1] - 0.5, SIZE[0] - 0.5, -0.5
             for cells, colours in zip(weights[0].reshape(2, *model.encoder.grid), ("Reds", "Blues"), strict=True):

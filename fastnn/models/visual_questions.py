@@ -1,5 +1,5 @@
 """Questions about images: vectors of a convolutional and a recurrent encoder are multiplied (Antol et al. 2015, "VQA:
-Visual question answering"), or the question chooses where to look (Xu and Saenko 2016, "Ask, attend and answer")."""
+Visual question answering"), or parts of the image are matched under the question (Perez et al. 2018, "FiLM")."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastnn.nn.options import as_tensor
 
 __all__ = ["VisualQuestions"]
 
-FUSIONS = "attention", "product"
+FUSIONS = "matching", "product"
 
 
 class VisualQuestions(nn.Module):
@@ -18,17 +18,17 @@ class VisualQuestions(nn.Module):
     (N, Q, T), Q about each image -> (N, Q, answers). q is the last state of a GRU that reads the question, a_s are the
     features of the image's cells (see `GridEncoder`).
 
-    fusion "attention": the question asks for two things, k = 1, 2, and looks at each; what it saw is matched as in Mou
-    et al. 2016, and what is made of it depends on the question as in Perez et al. 2018 (FiLM):
+    fusion "matching": two learned queries u_k look at a part of the image each, what they see is matched as in Mou et
+    al. 2016, and what is made of it depends on the question as in Perez et al. 2018 (FiLM):
 
-        p_ks = softmax_s(v · tanh(W_k q + W_a a_s)),   z_k = relu(C Σ_s p_ks a_s)
+        p_ks = softmax_s(v · tanh(W_u u_k + W_a a_s)),   z_k = relu(C Σ_s p_ks a_s)
         h = relu((1 + γ(q)) M [z_1, z_2, (z_1 - z_2)², z_1 z_2] + β(q)),   logits = V h
 
     Things that are equal have the same z wherever they are, so that comparing them is learned from some pairs for all.
     fusion "product", as in the first paper: h = relu(A [a_1, a_2, …]) relu(B q), logits = V relu(M h).
 
     vocabulary: how many words. lengths: (N,) or (N, Q), so many words has each question; None: all have T.
-    need_weights: (logits, p (N, 2, cells), or (N, Q, 2, cells)) is returned, of fusion "attention".
+    need_weights: (logits, p (N, 2, cells)) is returned, of fusion "matching".
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class VisualQuestions(nn.Module):
         embedding_dim: int = 32,
         hidden_size: int = 64,
         code_size: int = 32,
-        fusion: str = "attention",
+        fusion: str = "matching",
     ) -> None:
         super().__init__()
         if fusion not in FUSIONS:
-            raise ValueError(f"VisualQuestions: fusion is {fusion!r}, expected 'attention' or 'product'")
-        self.fusion, self.hidden_size, self.code_size = fusion, hidden_size, code_size
+            raise ValueError(f"VisualQuestions: fusion is {fusion!r}, expected 'matching' or 'product'")
+        self.fusion, self.hidden_size = fusion, hidden_size
         self.encoder = GridEncoder(input_size, in_channels=in_channels, width=width)
         self.embedding = nn.Embedding(vocabulary, embedding_dim)
         self.read = nn.GRU(embedding_dim, hidden_size, batch_first=True)
         features, (rows, columns), size = self.encoder.features, self.encoder.grid, 2 * hidden_size
-        if fusion == "attention":
-            self.ask = nn.Linear(hidden_size, 2 * hidden_size)
+        if fusion == "matching":
+            self.queries = nn.Embedding(2, hidden_size)
             self.attention = nn.AdditiveAttention(hidden_size, features, hidden_size)
             self.code = nn.Linear(features, code_size)
             self.match = nn.Linear(4 * code_size, size)
@@ -65,7 +65,7 @@ class VisualQuestions(nn.Module):
         self.answer = nn.Linear(size, answers)
 
     def forward(self, images, questions, lengths=None, *, need_weights=False):
-        if need_weights and self.fusion != "attention":
+        if need_weights and self.fusion != "matching":
             raise ValueError(f"VisualQuestions: need_weights is True, fusion {self.fusion!r} has none")
         questions = as_tensor(questions)
         lead = questions.shape[:-1]
@@ -76,20 +76,17 @@ class VisualQuestions(nn.Module):
         q = last[0].reshape(len(images), -1, self.hidden_size)
         h, weights = self.fuse(self.encoder(images), q)
         logits = self.answer(h).reshape(*lead, -1)
-        return (logits, weights.reshape(*lead, 2, -1)) if need_weights else logits
+        return (logits, weights) if need_weights else logits
 
     def fuse(self, cells, q):
         """h (N, Q, 2 hidden_size) of cells (N, features, rows, columns) and questions (N, Q, hidden_size); and the
-        weights (N, 2 Q, cells), None without attention."""
-        n, asked, _ = q.shape
+        weights (N, 2, cells), None of fusion "product"."""
         if self.fusion == "product":
             image = F.relu(self.image(cells.flatten(1))).unsqueeze(1)
             return F.relu(self.match(image * F.relu(self.question(q)))), None
-        memory = cells.flatten(2).transpose(1, 2)
-        query = self.ask(q).reshape(n, 2 * asked, self.hidden_size)
-        seen, weights = self.attention(query, memory, need_weights=True)
-        z = F.relu(self.code(seen)).reshape(n, asked, 2, self.code_size)
-        a, b = z[:, :, 0], z[:, :, 1]
-        scale, shift = self.modulate(q).chunk(2, 2)
+        query = self.queries.weight.expand(len(cells), *self.queries.weight.shape)
+        seen, weights = self.attention(query, cells.flatten(2).transpose(1, 2), need_weights=True)
+        a, b = F.relu(self.code(seen)).split(1, 1)
         matched = self.match(F.cat([a, b, (a - b) * (a - b), a * b], 2))
+        scale, shift = self.modulate(q).chunk(2, 2)
         return F.relu(matched * (scale + 1) + shift), weights
