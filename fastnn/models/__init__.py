@@ -4,6 +4,7 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 """
 
 from fastnn.models.alexnet import AlexNet, alexnet
+from fastnn.models.captioning import Captioner
 from fastnn.models.characters import CharacterGenerator
 from fastnn.models.classic import MLP, DualPerceptron, Perceptron, TwoLayerPerceptron, log_likelihood, mlp, polynomial
 from fastnn.models.decoder import Decoder
@@ -28,6 +29,7 @@ from fastnn.models.resnet import (
 )
 from fastnn.models.translation import Translator
 from fastnn.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from fastnn.models.visual_questions import VisualQuestions
 
 __all__ = [
     "MLP",
@@ -35,6 +37,7 @@ __all__ = [
     "AlexNet",
     "BasicBlock",
     "Bottleneck",
+    "Captioner",
     "CategoricalNB",
     "CharacterGenerator",
     "Decoder",
@@ -53,6 +56,7 @@ __all__ = [
     "ResNet",
     "Translator",
     "TwoLayerPerceptron",
+    "VisualQuestions",
     "alexnet",
     "beam_search",
     "googlenet",
