@@ -4,5 +4,22 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 """
 
 from fastnn.models.lenet import LeNet, lenet
+from fastnn.models.vae import (
+    VAE,
+    bernoulli_log_likelihood,
+    conv_vae,
+    gaussian_kl,
+    gaussian_log_likelihood,
+    vae,
+)
 
-__all__ = ["LeNet", "lenet"]
+__all__ = [
+    "VAE",
+    "LeNet",
+    "bernoulli_log_likelihood",
+    "conv_vae",
+    "gaussian_kl",
+    "gaussian_log_likelihood",
+    "lenet",
+    "vae",
+]
