@@ -9,6 +9,16 @@ from fastnn.models.characters import CharacterGenerator
 from fastnn.models.classic import MLP, DualPerceptron, Perceptron, TwoLayerPerceptron, log_likelihood, mlp, polynomial
 from fastnn.models.decoder import Decoder
 from fastnn.models.decoding import beam_search, greedy_search
+from fastnn.models.gan import (
+    GAN,
+    DCGANDiscriminator,
+    DCGANGenerator,
+    MovingAverage,
+    dcgan,
+    discriminator_loss,
+    generator_loss,
+    value_of_game,
+)
 from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
 from fastnn.models.helmholtz import HelmholtzMachine
 from fastnn.models.lenet import LeNet, lenet
@@ -28,11 +38,14 @@ from fastnn.models.resnet import (
     resnet_cifar,
 )
 from fastnn.models.translation import Translator
+from fastnn.models.vae import VAE, bernoulli_log_likelihood, conv_vae, gaussian_kl, gaussian_log_likelihood, vae
 from fastnn.models.vgg import VGG, vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from fastnn.models.visual_questions import VisualQuestions
 
 __all__ = [
+    "GAN",
     "MLP",
+    "VAE",
     "VGG",
     "AlexNet",
     "BasicBlock",
@@ -40,6 +53,8 @@ __all__ = [
     "Captioner",
     "CategoricalNB",
     "CharacterGenerator",
+    "DCGANDiscriminator",
+    "DCGANGenerator",
     "Decoder",
     "DualPerceptron",
     "GoogLeNet",
@@ -49,6 +64,7 @@ __all__ = [
     "InceptionAux",
     "LeNet",
     "MemoryNetwork",
+    "MovingAverage",
     "NaiveInception",
     "Perceptron",
     "PreActBlock",
@@ -59,6 +75,13 @@ __all__ = [
     "VisualQuestions",
     "alexnet",
     "beam_search",
+    "bernoulli_log_likelihood",
+    "conv_vae",
+    "dcgan",
+    "discriminator_loss",
+    "gaussian_kl",
+    "gaussian_log_likelihood",
+    "generator_loss",
     "googlenet",
     "greedy_search",
     "lenet",
@@ -71,6 +94,8 @@ __all__ = [
     "resnet101",
     "resnet152",
     "resnet_cifar",
+    "vae",
+    "value_of_game",
     "vgg11",
     "vgg11_bn",
     "vgg13",

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fastnn import terminal
 
 __all__ = ["Bar", "Calls", "Lines", "Silent", "as_progress", "track"]
 
 Item = TypeVar("Item")
+Made = TypeVar("Made", covariant=True)
+
+
+class Countable(Protocol[Made]):
+    """What a DataLoader, a list and a range have in common."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Made]: ...
+
 
 INTERVAL = 0.1
 """Seconds between two drawings of the bar, so that it takes no time that counts."""
@@ -121,7 +131,7 @@ def as_progress(progress: Any, op: str) -> Silent:
 
 
 def track(
-    items: Collection[Item], label: str, values: Callable[[], Mapping[str, float]] = dict, progress: Any = None
+    items: Countable[Item], label: str, values: Callable[[], Mapping[str, float]] = dict, progress: Any = None
 ) -> Iterator[Item]:
     """The items, and on the way how far they are: for loops of one's own, as `fit` shows its batches.
 
