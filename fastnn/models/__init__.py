@@ -5,6 +5,7 @@ docs/models.md lists them with their papers and what they reach; `python -m fast
 
 from fastnn.models.decoder import Decoder
 from fastnn.models.helmholtz import HelmholtzMachine
+from fastnn.models.image_to_image import FiLM, ImageToImage
 from fastnn.models.lenet import LeNet, lenet
 
-__all__ = ["Decoder", "HelmholtzMachine", "LeNet", "lenet"]
+__all__ = ["Decoder", "FiLM", "HelmholtzMachine", "ImageToImage", "LeNet", "lenet"]
