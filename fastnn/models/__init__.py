@@ -21,6 +21,7 @@ from fastnn.models.gan import (
 )
 from fastnn.models.googlenet import GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, NaiveInception, googlenet
 from fastnn.models.helmholtz import HelmholtzMachine
+from fastnn.models.image_to_image import FiLM, ImageToImage
 from fastnn.models.lenet import LeNet, lenet
 from fastnn.models.memory import MemoryNetwork
 from fastnn.models.naive_bayes import CategoricalNB
@@ -57,9 +58,11 @@ __all__ = [
     "DCGANGenerator",
     "Decoder",
     "DualPerceptron",
+    "FiLM",
     "GoogLeNet",
     "GoogLeNetOutputs",
     "HelmholtzMachine",
+    "ImageToImage",
     "Inception",
     "InceptionAux",
     "LeNet",
