@@ -7,6 +7,7 @@ import numpy as np
 class Mode(local):
     recording: bool
     observer: Any
+    forwards: int
 
 mode: Mode
 

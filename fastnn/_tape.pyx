@@ -43,6 +43,9 @@ class Mode(local):
     observer = None
     """Who is told of operations; see observe."""
 
+    forwards = 0
+    """How many `forward` of Modules are running, within each other; in these, Modules make Tensors of arrays."""
+
 
 mode = Mode()
 cdef Py_ssize_t observers = 0  # in all threads: while there is none, no operation has to ask

@@ -3,6 +3,7 @@ has the same."""
 
 import copy
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -522,3 +523,74 @@ def test_sequential_calls_a_forward_that_was_replaced():
     relu = nn.ReLU()
     relu.forward = lambda x: x * 0 + 5
     assert (nn.Sequential(nn.Conv2d(3, 4, 3), relu)(np.ones((1, 3, 5, 5), np.float32)) == 5).all()
+
+
+# ---- arrays within forward ----
+
+
+class Words(nn.Module):
+    """Vectors of words beside those of places, which only forward knows; by way of a Module of its own or not."""
+
+    def __init__(self, wrapped):
+        super().__init__()
+        self.words, self.places = nn.Embedding(5, 3), nn.Embedding(4, 3)
+        self.inner = Inner(self.places) if wrapped else self.places
+
+    def forward(self, x, words, scale=1.0):
+        assert isinstance(x, Tensor) and isinstance(words, Tensor)
+        places = self.inner(np.arange(words.shape[1]))
+        assert isinstance(places, Tensor)
+        return (self.words(words) + places) * x * scale
+
+
+class Inner(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_arrays_beside_tensors_and_within_forward(wrapped):
+    """All that took part learns; of arrays alone, arrays come, as they were."""
+    model = Words(wrapped)
+    x, words = np.random.default_rng(0).random((2, 1, 1), np.float32), np.array([[0, 1, 2], [3, 0, 0]])
+    y = model(Tensor(x), words)
+    y.sum().backward()
+    by_hand = np.zeros((5, 3), np.float32)
+    np.add.at(by_hand, words, np.broadcast_to(x, (2, 3, 3)))
+    np.testing.assert_allclose(model.words.weight.grad, by_hand, rtol=1e-6)
+    np.testing.assert_allclose(model.places.weight.grad[:3], np.full((3, 3), x.sum()), rtol=1e-6)
+    plain = model(x, words)
+    assert isinstance(plain, np.ndarray) and np.array_equal(plain, y.data)
+    assert isinstance(model.places(np.arange(2)), np.ndarray)
+
+
+def test_an_error_in_forward_leaves_arrays_arrays():
+    class Fails(nn.Module):
+        def forward(self, x):
+            raise KeyError("no")
+
+    for x in (np.zeros(2, np.float32), Tensor(np.zeros(2, np.float32))):
+        with pytest.raises(KeyError):
+            Fails()(x)
+    assert isinstance(nn.Linear(2, 2)(np.zeros((1, 2), np.float32)), np.ndarray)
+
+
+def test_another_thread_is_not_within_forward():
+    """Whether a forward runs is known for each thread."""
+    found = []
+
+    class Starts(nn.Module):
+        def forward(self, x):
+            layer, array = nn.Linear(2, 2), np.zeros((1, 2), np.float32)
+            thread = threading.Thread(target=lambda: found.append(layer(array)))
+            thread.start()
+            thread.join()
+            found.append(layer(array))
+            return x
+
+    Starts()(Tensor(np.zeros(2, np.float32)))
+    assert [type(x) for x in found] == [np.ndarray, Tensor]

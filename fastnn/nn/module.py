@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._tape import Version
+from fastnn._tape import Version, mode
 from fastnn.autograd import Tensor, no_grad
 from fastnn.registry import map_arrays, rebuilt
 from fastnn.serialize import Mismatch, match
@@ -39,8 +39,9 @@ class Parameter(Tensor):
 class Module:
     """A part of a network. A subclass assigns Parameters and Modules to attributes, and defines `forward`.
 
-    Tensors in, Tensors out, which gradients can be taken through. Arrays in, arrays out: nothing is recorded, and
-    `forward` sees Tensors, so that it can be written for them. A call with both is one with Tensors.
+    Tensors in, Tensors out, which gradients can be taken through. Arrays in, arrays out: nothing is recorded. A call
+    with both is one with Tensors. `forward` sees Tensors in place of arrays in any case, so that it can be written for
+    them; and what other Modules give it are Tensors too, even of arrays, so that their parameters learn.
 
     Parameters, children and buffers are plain attributes, in the order of their first assignment, and no hooks exist.
     """
@@ -51,11 +52,16 @@ class Module:
     forward: Callable[..., Any]
 
     def __call__(self, *args, **kwargs):
-        kind = kind_of((*args, *kwargs.values()))
-        if kind is not np.ndarray:
-            return self.forward(*args, **kwargs)
-        with no_grad():
-            return untracked(self.forward(*map_arrays(Tensor, args), **map_arrays(Tensor, kwargs)))
+        recorded = mode.forwards > 0 or kind_of((*args, *kwargs.values())) is not np.ndarray
+        args, kwargs = map_arrays(Tensor, args), map_arrays(Tensor, kwargs)
+        mode.forwards += 1
+        try:
+            if recorded:
+                return self.forward(*args, **kwargs)
+            with no_grad():
+                return untracked(self.forward(*args, **kwargs))
+        finally:
+            mode.forwards -= 1
 
     def __setattr__(self, name, value):
         if value is not None and not isinstance(value, Parameter) and isinstance(vars(self).get(name), Parameter):
@@ -306,6 +312,8 @@ class Layer(Module):
             cls.__call__ = Module.__call__
 
     def __call__(self, *args, **kwargs):
+        if mode.forwards and args and isinstance(args[0], np.ndarray):  # made by a user's forward
+            args, kwargs = map_arrays(Tensor, args), map_arrays(Tensor, kwargs)
         return self.forward(*args, **kwargs)
 
 
