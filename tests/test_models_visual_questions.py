@@ -60,7 +60,7 @@ def test_equations():
                     a, b = (net.code(net.encoder(half).reshape(1, -1))[0] for half in halves)
                     assert min(a.min(), b.min()) == 0
                     scale, shift = np.split(linear(net.modulate, q), 2)
-                    seen = linear(net.match, np.concatenate([a, b, (a - b) ** 2, a * b]))
+                    seen = linear(net.match, np.concatenate([a, b, np.abs(a - b)]))
                     h = relu((1 + scale) * seen + shift)
                 else:
                     image = relu(linear(net.image, net.encoder(images[i][None]).ravel()))
