@@ -4,13 +4,13 @@
 about pairs that were never seen, written in images that were never seen. With a pair its mirror image is held out, and
 every digit stands as often on either side.
 
-The picture shows questions with their answers, the two places where the network looks for each, and how much of each
-kind is right, with the image and without.
+The picture shows questions with their answers, and how much of each kind is right, with the image and without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,8 @@ from fastnn.demos._composites import NUMBERS, Pool, compose, learn, split
 from fastnn.models import VisualQuestions
 
 SIZE = 12, 24
-"""Pixels of an image."""
+"""Pixels of an image, each half of which has a digit somewhere."""
+HALF = 12, 12
 ANSWERS = "no", "yes", *NUMBERS
 ZERO = ANSWERS.index("zero")
 
@@ -97,23 +98,24 @@ def pairs(rng) -> tuple[np.ndarray, np.ndarray]:
             return every[~held_out.ravel()], every[held_out.ravel()]
 
 
-def ask(rng, pool: Pool, choice: np.ndarray, n: int, *, augment: bool = False) -> Batch:
-    """Composites of n pairs from a choice (P, 2), a third of them of equal digits, and EACH questions about each."""
+def ask(rng, pool: Pool, choice: np.ndarray, n: int, *, augment: bool = False, kinds: int = len(KINDS)) -> Batch:
+    """Composites of n pairs from a choice (P, 2), a third of them of equal digits, and EACH questions about each, of
+    the first so many KINDS, which are equally likely."""
     same = choice[:, 0] == choice[:, 1]
     chances = np.where(same, 1 / same.sum(), 2 / (~same).sum()) / 3
     digits = choice[rng.choice(len(choice), n, p=chances)]
-    kinds = rng.integers(0, len(KINDS), (n, EACH))
-    asked = FIRST[kinds] + rng.integers(0, COUNTS[kinds])  # QUESTIONS are in the order of KINDS
+    kind = rng.integers(0, kinds, (n, EACH))
+    asked = FIRST[kind] + rng.integers(0, COUNTS[kind])  # QUESTIONS are in the order of KINDS
     every = np.stack([question.answer(*digits.T).astype(np.int64) for question in QUESTIONS], 1)
-    return Batch(
-        compose(rng, pool, digits, SIZE, augment=augment)[0], asked, np.take_along_axis(every, asked, 1), digits
-    )
+    halves = [compose(rng, pool, digits[:, i : i + 1], HALF, augment=augment)[0] for i in (0, 1)]
+    return Batch(np.concatenate(halves, 3), asked, np.take_along_axis(every, asked, 1), digits)
 
 
-def batches(rng, pool: Pool, choice: np.ndarray, size: int):
-    """Batches of so many images, distorted, without end."""
-    while True:
-        yield ask(rng, pool, choice, size, augment=True)
+def batches(rng, pool: Pool, choice: np.ndarray, size: int, names: int):
+    """Batches of so many images, distorted, without end. Names are asked first, for so many batches: whoever compares
+    digits before knowing them learns the pairs by heart."""
+    for step in count():
+        yield ask(rng, pool, choice, size, augment=True, kinds=1 if step < names else len(KINDS))
 
 
 def answer(model: VisualQuestions, images: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -153,7 +155,14 @@ def run(*, quick: bool = False, seed: int = 0, steps: int | None = None, fusion:
         return answer(model, images[:n], batch.asked[:n]) == batch.answers[:n]
 
     rate, size = (8e-3, 64) if quick else (4e-3, 128)
-    learn(model, batches(rng, pool, seen, size), loss_of, steps, rate, lambda: float(score(test, n=400).mean()))
+    learn(
+        model,
+        batches(rng, pool, seen, size, steps // 4),
+        loss_of,
+        steps,
+        rate,
+        lambda: float(score(test, n=400).mean()),
+    )
     rights = {
         "the image": score(test),
         "another image": score(test, np.roll(test.images, 1, 0)),
@@ -186,19 +195,14 @@ def run(*, quick: bool = False, seed: int = 0, steps: int | None = None, fusion:
 
 
 def draw_examples(figure, model, test):
-    """Questions about images held out, a kind after the other, with the two places where the network looks."""
-    figure.suptitle("Held out: questions, answers, and where it looks (red, blue)")
+    """Questions about images held out, a kind after the other."""
+    figure.suptitle("Held out: questions and answers")
     for i, axes in enumerate(figure.subplots(ROWS, COLUMNS).flat):
         image, place = test.images[i : i + 1], FIRST[i % len(KINDS)] + i // len(KINDS)
         question, codes = QUESTIONS[place], CODES[None, place, : LENGTHS[place]]
         found = model(image, codes).argmax()
         right = question.answer(*test.digits[i])
         axes.imshow(image[0, 0], cmap="gray_r")
-        if model.fusion == "matching":
-            _, weights = model(image, codes, need_weights=True)
-            extent = -0.5, SIZE[1] - 0.5, SIZE[0] - 0.5, -0.5
-            for cells, colours in zip(weights[0].reshape(2, *model.encoder.grid), ("Reds", "Blues"), strict=True):
-                axes.imshow(cells, cmap=colours, vmin=0, vmax=1, alpha=0.7 * cells, extent=extent)
         said = ANSWERS[found] + ("" if found == right else f" (it is: {ANSWERS[int(right)]})")
         axes.set_title(f"{question.words} ?\n{said}", fontsize=8)
         axes.axis("off")

@@ -1,5 +1,6 @@
 """Questions about images: vectors of a convolutional and a recurrent encoder are multiplied (Antol et al. 2015, "VQA:
-Visual question answering"), or parts of the image are matched under the question (Perez et al. 2018, "FiLM")."""
+Visual question answering"), or the two halves of the image are matched under the question (Perez et al. 2018, "FiLM:
+Visual reasoning with a general conditioning layer")."""
 
 from __future__ import annotations
 
@@ -15,20 +16,19 @@ FUSIONS = "matching", "product"
 
 class VisualQuestions(nn.Module):
     """Images (N, in_channels, H, W) and questions (N, T), words -> logits of the answers (N, answers); questions
-    (N, Q, T), Q about each image -> (N, Q, answers). q is the last state of a GRU that reads the question, a_s are the
-    features of the image's cells (see `GridEncoder`).
+    (N, Q, T), Q about each image -> (N, Q, answers). q is the last state of a GRU that reads the question, and e(x) are
+    the features of all cells of an image x side by side (see `GridEncoder`).
 
-    fusion "matching": two learned queries u_k look at a part of the image each, what they see is matched as in Mou et
-    al. 2016, and what is made of it depends on the question as in Perez et al. 2018 (FiLM):
+    fusion "matching": the left and the right half x_1, x_2 are encoded by the same weights and their difference is
+    given beside them; what is made of it depends on the question through γ and β, linear maps of q:
 
-        p_ks = softmax_s(v · tanh(W_u u_k + W_a a_s)),   z_k = relu(C Σ_s p_ks a_s)
-        h = relu((1 + γ(q)) M [z_1, z_2, (z_1 - z_2)², z_1 z_2] + β(q)),   logits = V h
+        z_k = relu(norm(C e(x_k))),   h = relu((1 + γ) M [z_1, z_2, |z_1 - z_2|] + β),   logits = V h
 
-    Things that are equal have the same z wherever they are, so that comparing them is learned from some pairs for all.
-    fusion "product", as in the first paper: h = relu(A [a_1, a_2, …]) relu(B q), logits = V relu(M h).
+    norm is batch norm, without which most of z die. Equal things have the same z in both halves, so that comparing is
+    learned from some pairs for all.
+    fusion "product", as in the first paper: h = relu(M (relu(A e(x)) relu(B q))), of the whole image.
 
     vocabulary: how many words. lengths: (N,) or (N, Q), so many words has each question; None: all have T.
-    need_weights: (logits, p (N, 2, cells)) is returned, of fusion "matching".
     """
 
     def __init__(
@@ -47,46 +47,42 @@ class VisualQuestions(nn.Module):
         super().__init__()
         if fusion not in FUSIONS:
             raise ValueError(f"VisualQuestions: fusion is {fusion!r}, expected 'matching' or 'product'")
+        height, columns = input_size
+        if fusion == "matching" and columns % 2:
+            raise ValueError(f"VisualQuestions: input_size is {input_size}, expected an even width, of two halves")
         self.fusion, self.hidden_size = fusion, hidden_size
-        self.encoder = GridEncoder(input_size, in_channels=in_channels, width=width)
+        seen = (height, columns // 2 if fusion == "matching" else columns)
+        self.encoder = GridEncoder(seen, in_channels=in_channels, width=width)
         self.embedding = nn.Embedding(vocabulary, embedding_dim)
         self.read = nn.GRU(embedding_dim, hidden_size, batch_first=True)
-        features, (rows, columns), size = self.encoder.features, self.encoder.grid, 2 * hidden_size
+        features, size = self.encoder.position.size, 2 * hidden_size
         if fusion == "matching":
-            self.queries = nn.Embedding(2, hidden_size)
-            self.attention = nn.AdditiveAttention(hidden_size, features, hidden_size)
-            self.code = nn.Linear(features, code_size)
-            self.match = nn.Linear(4 * code_size, size)
+            self.code = nn.Sequential(nn.Linear(features, code_size, bias=False), nn.BatchNorm1d(code_size), nn.ReLU())
+            self.match = nn.Linear(3 * code_size, size)
             self.modulate = nn.Linear(hidden_size, 2 * size)
         else:
-            self.image = nn.Linear(features * rows * columns, size)
+            self.image = nn.Linear(features, size)
             self.question = nn.Linear(hidden_size, size)
             self.match = nn.Linear(size, size)
         self.answer = nn.Linear(size, answers)
 
-    def forward(self, images, questions, lengths=None, *, need_weights=False):
-        if need_weights and self.fusion != "matching":
-            raise ValueError(f"VisualQuestions: need_weights is True, fusion {self.fusion!r} has none")
+    def forward(self, images, questions, lengths=None):
         questions = as_tensor(questions)
         lead = questions.shape[:-1]
-        _, last = self.read(
-            self.embedding(questions.reshape(-1, questions.shape[-1])),
-            lengths=None if lengths is None else lengths.reshape(-1),
-        )
+        words = self.embedding(questions.reshape(-1, questions.shape[-1]))
+        _, last = self.read(words, lengths=None if lengths is None else lengths.reshape(-1))
         q = last[0].reshape(len(images), -1, self.hidden_size)
-        h, weights = self.fuse(self.encoder(images), q)
-        logits = self.answer(h).reshape(*lead, -1)
-        return (logits, weights) if need_weights else logits
+        h = self.matched(images, q) if self.fusion == "matching" else self.product(images, q)
+        return self.answer(h).reshape(*lead, -1)
 
-    def fuse(self, cells, q):
-        """h (N, Q, 2 hidden_size) of cells (N, features, rows, columns) and questions (N, Q, hidden_size); and the
-        weights (N, 2, cells), None of fusion "product"."""
-        if self.fusion == "product":
-            image = F.relu(self.image(cells.flatten(1))).unsqueeze(1)
-            return F.relu(self.match(image * F.relu(self.question(q)))), None
-        query = self.queries.weight.expand(len(cells), *self.queries.weight.shape)
-        seen, weights = self.attention(query, cells.flatten(2).transpose(1, 2), need_weights=True)
-        a, b = F.relu(self.code(seen)).split(1, 1)
-        matched = self.match(F.cat([a, b, (a - b) * (a - b), a * b], 2))
+    def matched(self, images, q):
+        """h (N, Q, 2 hidden_size) of images and questions (N, Q, hidden_size)."""
+        halves = F.cat(images.chunk(2, 3), 0)
+        a, b = self.code(self.encoder(halves).flatten(1)).unsqueeze(1).chunk(2, 0)
         scale, shift = self.modulate(q).chunk(2, 2)
-        return F.relu(matched * (scale + 1) + shift), weights
+        return F.relu(self.match(F.cat([a, b, abs(a - b)], 2)) * (scale + 1) + shift)
+
+    def product(self, images, q):
+        """The same."""
+        image = F.relu(self.image(self.encoder(images).flatten(1))).unsqueeze(1)
+        return F.relu(self.match(image * F.relu(self.question(q))))
