@@ -131,10 +131,10 @@ def usual(batch: Batch) -> np.ndarray:
 
 
 def run(*, quick: bool = False, seed: int = 0, steps: int | None = None, fusion: str = "matching") -> Result:
-    """steps: batches of 128 images with 4 questions each (default: 1000; quick: 300 of 64 images, and a smaller
+    """steps: batches of 128 images with 4 questions each (default: 700; quick: 300 of 64 images, and a smaller
     network). fusion: matching, or product, that of the first paper."""
     if steps is None:
-        steps = 300 if quick else 1000
+        steps = 300 if quick else 700
     if steps < 1:
         raise ValueError(f"visual_questions: steps is {steps}, expected at least 1")
     rng = np.random.default_rng(seed)
@@ -215,4 +215,4 @@ def draw_kinds(axes, of_kind):
     axes.set_yticks(range(len(KINDS)), KINDS)
     axes.invert_yaxis()
     axes.set(xlabel="answered correctly, held out", xlim=(0, 1))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.1), ncols=3, fontsize=7, columnspacing=1, handlelength=1)

@@ -12,6 +12,8 @@ from fastnn.nn.options import as_tensor
 __all__ = ["VisualQuestions"]
 
 FUSIONS = "matching", "product"
+SHARPNESS = 4.0
+"""The standard deviation of a symbol's scores at first: one symbol is chosen, nearly."""
 
 
 class VisualQuestions(nn.Module):
@@ -19,13 +21,15 @@ class VisualQuestions(nn.Module):
     (N, Q, T), Q about each image -> (N, Q, answers). q is the last state of a GRU that reads the question, and e(x) are
     the features of all cells of an image x side by side (see `GridEncoder`).
 
-    fusion "matching": the left and the right half x_1, x_2 are encoded by the same weights and their difference is
-    given beside them; what is made of it depends on the question through γ and β, linear maps of q:
+    fusion "matching": the left and the right half x_1, x_2 are encoded by the same weights, read as one of `symbols`
+    each, and matched as in Mou et al. 2016; what is made of it depends on the question through γ and β, linear maps of
+    q:
 
-        z_k = relu(norm(C e(x_k))),   h = relu((1 + γ) M [z_1, z_2, |z_1 - z_2|] + β),   logits = V h
+        z_k = relu(D softmax(norm(C e(x_k))))
+        h = relu((1 + γ) M [z_1, z_2, (z_1 - z_2)², z_1 z_2] + β),   logits = V h
 
-    norm is batch norm, without which most of z die. Equal things have the same z in both halves, so that comparing is
-    learned from some pairs for all.
+    norm is batch norm. Equal things are the same symbol in both halves, so that comparing is learned from some pairs
+    for all.
     fusion "product", as in the first paper: h = relu(M (relu(A e(x)) relu(B q))), of the whole image.
 
     vocabulary: how many words. lengths: (N,) or (N, Q), so many words has each question; None: all have T.
@@ -41,6 +45,7 @@ class VisualQuestions(nn.Module):
         width: int = 16,
         embedding_dim: int = 32,
         hidden_size: int = 64,
+        symbols: int = 16,
         code_size: int = 32,
         fusion: str = "matching",
     ) -> None:
@@ -57,8 +62,16 @@ class VisualQuestions(nn.Module):
         self.read = nn.GRU(embedding_dim, hidden_size, batch_first=True)
         features, size = self.encoder.position.size, 2 * hidden_size
         if fusion == "matching":
-            self.code = nn.Sequential(nn.Linear(features, code_size, bias=False), nn.BatchNorm1d(code_size), nn.ReLU())
-            self.match = nn.Linear(3 * code_size, size)
+            scores = nn.BatchNorm1d(symbols)
+            scores.weight.data[:] = SHARPNESS
+            self.code = nn.Sequential(
+                nn.Linear(features, symbols, bias=False),
+                scores,
+                nn.Softmax(1),
+                nn.Linear(symbols, code_size),
+                nn.ReLU(),
+            )
+            self.match = nn.Linear(4 * code_size, size)
             self.modulate = nn.Linear(hidden_size, 2 * size)
         else:
             self.image = nn.Linear(features, size)
@@ -80,7 +93,7 @@ class VisualQuestions(nn.Module):
         halves = F.cat(images.chunk(2, 3), 0)
         a, b = self.code(self.encoder(halves).flatten(1)).unsqueeze(1).chunk(2, 0)
         scale, shift = self.modulate(q).chunk(2, 2)
-        return F.relu(self.match(F.cat([a, b, abs(a - b)], 2)) * (scale + 1) + shift)
+        return F.relu(self.match(F.cat([a, b, (a - b) * (a - b), a * b], 2)) * (scale + 1) + shift)
 
     def product(self, images, q):
         """The same."""
