@@ -34,9 +34,7 @@ def split() -> tuple[Pool, Pool]:
     """scikit-learn's digits: four fifths of each class to train on, and every fifth, which is held out."""
     images, labels = data.digits()
     pixels = images[:, 0].astype(np.float32) / 16
-    held_out = np.zeros(len(labels), bool)
-    for digit in range(len(NUMBERS)):
-        held_out[np.flatnonzero(labels == digit)[::5]] = True
+    held_out = data.every_fifth(labels)
     return Pool(pixels[~held_out], labels[~held_out]), Pool(pixels[held_out], labels[held_out])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import fastnn
 from fastnn import functional as F
 from fastnn import nn, optim, train
-from fastnn.data import FASHION_MNIST_CLASSES, DataLoader, RandomCrop, fashion_mnist, mnist_subset
+from fastnn.data import FASHION_MNIST_CLASSES, DataLoader, RandomCrop, every_fifth, fashion_mnist, mnist_subset
 from fastnn.demos import Result
 from fastnn.demos._tiles import tiles
 from fastnn.models import DCGANGenerator, MovingAverage, dcgan, lenet
@@ -40,7 +40,7 @@ def run(
     x, y, names = images(data)
     if quick:  # half as high and wide
         x = x.reshape(-1, 1, 16, 2, 16, 2).mean((3, 5), dtype=np.float32)
-    held_out = np.arange(len(x)) % 5 == 0
+    held_out = every_fifth(y)
     fastnn.manual_seed(seed)
     classifier, accuracy = trained_classifier(x, y, held_out, 5 if quick else 20, seed)
     real = judged(classifier, x[held_out])[1].mean()

@@ -34,7 +34,7 @@ SHORTEST, LONGEST = 6, 10
 BATCH = 128
 TESTS = 20
 """In the course of training."""
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 5e-3
 
 
 class Stories(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 
 import fastnn
 from fastnn import no_grad, optim, train
-from fastnn.data import DataLoader, RandomCrop, mnist_subset
+from fastnn.data import DataLoader, RandomCrop, every_fifth, mnist_subset
 from fastnn.demos import Result
 from fastnn.demos._tiles import tiles
 from fastnn.models import VAE, vae
@@ -34,7 +34,7 @@ def run(
     hidden = (200 if quick else 500) if hidden is None else hidden
     x, y = mnist_subset()
     x = x.astype(np.float32) / 255
-    held_out = np.arange(len(x)) % 5 == 0  # every fifth of each class
+    held_out = every_fifth(y)
     test, classes = x[held_out], y[held_out]
     loader = DataLoader(x[~held_out], BATCH, shuffle=True, seed=seed, transform=RandomCrop(28, padding=1))
 
