@@ -86,6 +86,12 @@ def test_guide_python(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} >= {"curve.png", "gradients.png", "run.safetensors"}
 
 
+def test_page_of_models_python(tmp_path):
+    """The blocks of the page of networks."""
+    assert len(blocks("docs/models.md")) == 2
+    run("-W", "error", "-c", "\n".join(blocks("docs/models.md")), cwd=tmp_path)
+
+
 QUOTE = re.compile(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)```$", re.DOTALL | re.MULTILINE)
 QUOTES = QUOTE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 

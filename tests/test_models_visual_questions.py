@@ -59,7 +59,7 @@ def test_equations():
                     halves = np.split(images[i][None], 2, 3)
                     a, b = (net.code(net.encoder(half).reshape(1, -1))[0] for half in halves)
                     scale, shift = np.split(linear(net.modulate, q), 2)
-                    seen = linear(net.match, np.concatenate([a, b, (a - b) ** 2, a * b]))
+                    seen = linear(net.match, np.concatenate([a, b, [a @ b, (a - b) @ (a - b)]]))
                     h = relu((1 + scale) * seen + shift)
                 else:
                     image = relu(linear(net.image, net.encoder(images[i][None]).ravel()))

@@ -90,10 +90,12 @@ def learn(
     steps: int,
     rate: float,
     test: Callable[[], float],
+    *,
+    weight_decay: float = 0.0,
 ) -> tuple[list[int], list[float]]:
-    """Train with Adam, the learning rate rising to `rate` and falling once, on so many batches, of which loss_of makes
+    """Train with AdamW, the learning rate rising to `rate` and falling once, on so many batches, of which loss_of makes
     the loss. Ten times on the way a line is printed and what is held out tested: those steps, and what `test` found."""
-    optimizer = optim.Adam(model.parameters(), rate)
+    optimizer = optim.AdamW(model.parameters(), rate, weight_decay=weight_decay)
     schedule = optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
     tests = [*range(steps, 0, -max(steps // 10, 1))][::-1]
     losses: list[float] = []

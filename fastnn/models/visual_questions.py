@@ -26,10 +26,10 @@ class VisualQuestions(nn.Module):
     q:
 
         z_k = relu(D softmax(norm(C e(x_k))))
-        h = relu((1 + γ) M [z_1, z_2, (z_1 - z_2)², z_1 z_2] + β),   logits = V h
+        h = relu((1 + γ) M [z_1, z_2, z_1·z_2, ‖z_1 - z_2‖²] + β),   logits = V h
 
-    norm is batch norm. Equal things are the same symbol in both halves, so that comparing is learned from some pairs
-    for all.
+    norm is batch norm. Equal things are the same symbol in both halves, and whether they are equal is a number that has
+    the same meaning for all symbols, so that comparing is learned from some pairs for all. dropout: of z.
     fusion "product", as in the first paper: h = relu(M (relu(A e(x)) relu(B q))), of the whole image.
 
     vocabulary: how many words. lengths: (N,) or (N, Q), so many words has each question; None: all have T.
@@ -47,6 +47,7 @@ class VisualQuestions(nn.Module):
         hidden_size: int = 64,
         symbols: int = 16,
         code_size: int = 32,
+        dropout: float = 0.1,
         fusion: str = "matching",
     ) -> None:
         super().__init__()
@@ -70,8 +71,9 @@ class VisualQuestions(nn.Module):
                 nn.Softmax(1),
                 nn.Linear(symbols, code_size),
                 nn.ReLU(),
+                nn.Dropout(dropout),
             )
-            self.match = nn.Linear(4 * code_size, size)
+            self.match = nn.Linear(2 * code_size + 2, size)
             self.modulate = nn.Linear(hidden_size, 2 * size)
         else:
             self.image = nn.Linear(features, size)
@@ -93,7 +95,8 @@ class VisualQuestions(nn.Module):
         halves = F.cat(images.chunk(2, 3), 0)
         a, b = self.code(self.encoder(halves).flatten(1)).unsqueeze(1).chunk(2, 0)
         scale, shift = self.modulate(q).chunk(2, 2)
-        return F.relu(self.match(F.cat([a, b, (a - b) * (a - b), a * b], 2)) * (scale + 1) + shift)
+        alike = (a * b).sum(2, keepdim=True), (a - b).square().sum(2, keepdim=True)
+        return F.relu(self.match(F.cat([a, b, *alike], 2)) * (scale + 1) + shift)
 
     def product(self, images, q):
         """The same."""
