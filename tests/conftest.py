@@ -1,6 +1,7 @@
 """What every test shares: instruction-set levels, dtypes, the floating-point environment, a child interpreter."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,14 @@ def python(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def keyboard():
+    """Ctrl-C as in a terminal; what a shell starts in the background ignores it from the beginning."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

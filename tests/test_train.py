@@ -407,7 +407,7 @@ def test_wrong_arguments():
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("where", ["training", "validation"])
-def test_ctrl_c(times, where):
+def test_ctrl_c(times, where, keyboard):
     x, y = problem(32)
     calls = []
 

@@ -5,7 +5,6 @@ vector that modulates its features (Perez et al. 2018, "FiLM: visual reasoning w
 from __future__ import annotations
 
 import fastnn.nn as nn
-from fastnn import Tensor
 from fastnn import functional as F
 
 __all__ = ["FiLM", "ImageToImage"]
@@ -66,7 +65,6 @@ class ImageToImage(nn.Module):
             raise ValueError(
                 f"ImageToImage: x has shape {tuple(x.shape)}, expected sides of multiples of {2**self.depth}"
             )
-        style = style if isinstance(style, Tensor) else Tensor(style)  # of an array, FiLM would not learn
         seen = [self.first(x, style)]
         for block in self.down:
             seen.append(block(seen[-1], style))

@@ -7,7 +7,6 @@ from __future__ import annotations
 import fastnn.nn as nn
 from fastnn import functional as F
 from fastnn.models.captioning import GridEncoder
-from fastnn.nn.options import as_tensor
 
 __all__ = ["VisualQuestions"]
 
@@ -82,7 +81,6 @@ class VisualQuestions(nn.Module):
         self.answer = nn.Linear(size, answers)
 
     def forward(self, images, questions, lengths=None):
-        questions = as_tensor(questions)
         lead = questions.shape[:-1]
         words = self.embedding(questions.reshape(-1, questions.shape[-1]))
         _, last = self.read(words, lengths=None if lengths is None else lengths.reshape(-1))
