@@ -27,6 +27,17 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 PACKAGE = Path(fastnn.__file__).parent
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", action="store_true", help="the long forms: more examples and repetitions, and tests marked slow"
+    )
+
+
+def pytest_configure(config):
+    if config.option.long and config.option.markexpr == "not slow":
+        config.option.markexpr = ""
+
+
 def pytest_report_header(config):
     return (
         f"fastnn {fastnn.__version__} in {PACKAGE.parent}; {', '.join(runtime.supported_isas())}; "
@@ -64,6 +75,12 @@ def floating_point_environment():
     assert (subnormal * 2)[0] == TINY[0], "subnormal operands are taken for zero"
     assert (ONE + HALF_ULP)[0] == 1, "rounding is not to nearest even: a half ulp was rounded up"
     assert (ONE + 1.5 * HALF_ULP)[0] > 1, "rounding is not to nearest: three quarters of an ulp were cut off"
+
+
+@pytest.fixture
+def scaled(request):
+    """scaled(short, long): the first of two numbers of examples or repetitions, with --long the second."""
+    return lambda short, long: long if request.config.option.long else short
 
 
 @pytest.fixture
