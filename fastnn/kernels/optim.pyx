@@ -1,5 +1,6 @@
 """Optimiser steps and the clipping of gradients over lists of arrays, in place.
 
+Functions check nothing and give a Step, which the caller calls: an optimiser readies those of all its parameters first.
 Arguments that are lists hold equally many arrays, whose elements follow each other in one long range; threads share
 that out, so that many small parameters cost as much as a large one.
 """
@@ -85,48 +86,61 @@ cdef void step_range(fnn_step_function *f, const fnn_step *o, const Piece *piece
         i += 1
 
 
-cdef int run(fnn_step_function *f, const fnn_step *o, Pieces p, double flops, double traffic) except -1:
-    """The step of all elements, with so many arrays of theirs read or written."""
-    cdef Piece *piece = p.piece
-    cdef Py_ssize_t size = p.size, itemsize = p.itemsize, count = p.count
-    cdef int nt = threads_for(flops * size, traffic * size * itemsize), i
-    if nt == 1:
-        with nogil:
-            step_range(f, o, piece, count, itemsize, 0, size)
-        return 0
-    for i in prange(nt, nogil=True, num_threads=nt, schedule="static", chunksize=1):
-        step_range(f, o, piece, count, itemsize, size * i // nt, size * (i + 1) // nt)
-    return 0
+cdef class Step(Pieces):
+    """A step that is ready: to call it allocates nothing, and cannot fail."""
+    cdef tuple lists                     # keeps the arrays
+    cdef fnn_step_function *function
+    cdef fnn_step o
+    cdef double flops                    # of an element
+    cdef double traffic                  # arrays read or written
+
+    def __init__(self, tuple lists):
+        Pieces.__init__(self, lists)
+        self.lists = lists
+
+    cdef Step use(self, fnn_step_function *function, double flops, double traffic):
+        self.function, self.flops, self.traffic = function, flops, traffic
+        return self
+
+    def __call__(self):
+        cdef fnn_step_function *f = self.function
+        cdef const fnn_step *o = &self.o
+        cdef Piece *piece = self.piece
+        cdef Py_ssize_t size = self.size, itemsize = self.itemsize, count = self.count
+        cdef int nt = threads_for(self.flops * size, self.traffic * size * itemsize), i
+        if nt == 1:
+            with nogil:
+                step_range(f, o, piece, count, itemsize, 0, size)
+            return
+        for i in prange(nt, nogil=True, num_threads=nt, schedule="static", chunksize=1):
+            step_range(f, o, piece, count, itemsize, size * i // nt, size * (i + 1) // nt)
 
 
 def sgd(tuple lists, double lr, double momentum, double dampening, double weight_decay, int nesterov, int maximize,
         int first):
     """lists: parameters, gradients, momentum buffers or None."""
-    cdef Pieces p = Pieces(lists)
-    cdef fnn_step o
-    o.lr, o.momentum, o.dampening, o.weight_decay = lr, momentum, dampening, weight_decay
-    o.nesterov, o.maximize, o.first = nesterov, maximize, first
-    run(table_of(lists[0][0]).optim.sgd, &o, p, SGD_FLOPS, 5 if momentum else 3)
+    cdef Step s = Step(lists)
+    s.o.lr, s.o.momentum, s.o.dampening, s.o.weight_decay = lr, momentum, dampening, weight_decay
+    s.o.nesterov, s.o.maximize, s.o.first = nesterov, maximize, first
+    return s.use(table_of(lists[0][0]).optim.sgd, SGD_FLOPS, 5 if momentum else 3)
 
 
 def rmsprop(tuple lists, double lr, double alpha, double eps, double weight_decay, double momentum, int maximize):
     """lists: parameters, gradients, mean squares, means or None, momentum buffers or None."""
-    cdef Pieces p = Pieces(lists)
-    cdef fnn_step o
-    o.lr, o.beta2, o.eps, o.weight_decay, o.momentum = lr, alpha, eps, weight_decay, momentum
-    o.maximize, o.centered = maximize, lists[3] is not None
-    run(table_of(lists[0][0]).optim.rmsprop, &o, p, RMSPROP_FLOPS, 2 * p.arrays - 1)
+    cdef Step s = Step(lists)
+    s.o.lr, s.o.beta2, s.o.eps, s.o.weight_decay, s.o.momentum = lr, alpha, eps, weight_decay, momentum
+    s.o.maximize, s.o.centered = maximize, lists[3] is not None
+    return s.use(table_of(lists[0][0]).optim.rmsprop, RMSPROP_FLOPS, 2 * s.arrays - 1)
 
 
 def adam(tuple lists, Py_ssize_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
          int decoupled, int maximize):
     """lists: parameters, gradients, means, mean squares, their maxima or None."""
-    cdef Pieces p = Pieces(lists)
-    cdef fnn_step o
-    o.lr, o.beta1, o.beta2, o.eps, o.weight_decay = lr, beta1, beta2, eps, weight_decay
-    o.rate, o.shrink = lr / (1 - beta1 ** step), 1 / sqrt(1 - beta2 ** step)
-    o.maximize, o.decoupled, o.amsgrad = maximize, decoupled, lists[4] is not None
-    run(table_of(lists[0][0]).optim.adam, &o, p, ADAM_FLOPS, 2 * p.arrays - 1)
+    cdef Step s = Step(lists)
+    s.o.lr, s.o.beta1, s.o.beta2, s.o.eps, s.o.weight_decay = lr, beta1, beta2, eps, weight_decay
+    s.o.rate, s.o.shrink = lr / (1 - beta1 ** step), 1 / sqrt(1 - beta2 ** step)
+    s.o.maximize, s.o.decoupled, s.o.amsgrad = maximize, decoupled, lists[4] is not None
+    return s.use(table_of(lists[0][0]).optim.adam, ADAM_FLOPS, 2 * s.arrays - 1)
 
 
 cdef double measure(const fnn_optim_ukernels *uk, bint largest, const Piece *piece, Py_ssize_t count,
@@ -176,15 +190,13 @@ def norm(list grads, bint largest, cnp.ndarray y):
 
 def scale(list grads, double factor):
     """grads *= factor"""
-    cdef Pieces p = Pieces((grads,))
-    cdef fnn_step o
-    o.rate = factor
-    run(table_of(grads[0]).optim.scale, &o, p, CLIP_FLOPS, 2)
+    cdef Step s = Step((grads,))
+    s.o.rate = factor
+    return s.use(table_of(grads[0]).optim.scale, CLIP_FLOPS, 2)
 
 
 def clamp(list grads, double limit):
     """Clip all elements to [-limit, limit]."""
-    cdef Pieces p = Pieces((grads,))
-    cdef fnn_step o
-    o.rate = limit
-    run(table_of(grads[0]).optim.clamp, &o, p, CLIP_FLOPS, 2)
+    cdef Step s = Step((grads,))
+    s.o.rate = limit
+    return s.use(table_of(grads[0]).optim.clamp, CLIP_FLOPS, 2)

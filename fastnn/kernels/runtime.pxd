@@ -45,6 +45,7 @@ cdef inline Py_ssize_t aligned(Py_ssize_t nbytes) noexcept nogil:
 cdef class Memory:
     cdef void *block
     cdef Py_ssize_t nbytes         # of the block, which may be larger than what was asked for
+    cdef int test                  # 1, or 2 between guard pages, if the block is one of csrc/test_memory.h
 
 # Memory for one call.
 cdef class Scratch(Memory):

@@ -6,8 +6,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_New
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset, strcpy
+from libc.string cimport strcpy
 from cython.parallel cimport prange
 
 cdef extern from "cpu.h" nogil:
@@ -21,6 +20,23 @@ cdef extern from "memory.h" nogil:
     void fnn_offer(void *p, size_t nbytes)
     Py_ssize_t fnn_memory_bytes()
     void fnn_count(ptrdiff_t *now, ptrdiff_t *peak, ptrdiff_t change)
+
+cdef extern from "test_memory.h" nogil:
+    const int FNN_GUARDS
+    ctypedef struct fnn_test_settings:
+        int in_use
+        int poison
+        int side
+        ptrdiff_t failing
+        ptrdiff_t allocations
+    fnn_test_settings fnn_test
+    ptrdiff_t fnn_test_blocks
+    void *fnn_test_allocate(size_t nbytes, size_t alignment)
+    void fnn_test_free(void *p, int guarded)
+    void *fnn_numpy_malloc(void *guarded, size_t n)
+    void *fnn_numpy_calloc(void *guarded, size_t n, size_t size)
+    void *fnn_numpy_realloc(void *guarded, void *p, size_t n)
+    void fnn_numpy_free(void *guarded, void *p, size_t n)
 
 cdef extern from *:
     """
@@ -205,8 +221,6 @@ def set_last_cache_bytes(Py_ssize_t nbytes):
 
 # ---- memory of results and scratch ----
 
-cdef bint poisoned = False
-
 # Blocks worth keeping when they are freed: the system would map and clear their pages anew in every call, which takes
 # longer than most kernels take to fill them.
 cdef Py_ssize_t KEEP_LEAST = 1 << 18
@@ -312,27 +326,31 @@ cdef ptrdiff_t scratch_now = 0, scratch_most = 0     # bytes
 
 cdef class Memory:
     def __dealloc__(self):
-        if KEEP_LEAST <= self.nbytes <= keep_most:
+        if self.test:
+            fnn_test_free(self.block, self.test == 2)
+        elif KEEP_LEAST <= self.nbytes <= keep_most:
             keep(self.block, self.nbytes)
         else:
             fnn_free(self.block)
 
 
-cdef int obtain(Memory m, Py_ssize_t nbytes, str purpose) except -1:
-    """Give m a block of at least nbytes."""
+cdef int obtain(Memory m, Py_ssize_t nbytes, Py_ssize_t alignment, str purpose) except -1:
+    """Give m a block of at least nbytes. alignment: what its users rely on, at most 64."""
     m.nbytes = nbytes
-    if KEEP_LEAST <= nbytes <= keep_most:
-        m.block = take(&m.nbytes)
-    if m.block == NULL:
-        m.block = fnn_allocate(nbytes)
+    if fnn_test.in_use:
+        m.test = 2 if fnn_test.side else 1
+        m.block = fnn_test_allocate(nbytes, alignment)
+    else:
+        if KEEP_LEAST <= nbytes <= keep_most:
+            m.block = take(&m.nbytes)
+        if m.block == NULL:
+            m.block = fnn_allocate(nbytes)
         if m.block == NULL:
             release_memory()
             m.block = fnn_allocate(nbytes)
-        if m.block == NULL:
-            m.nbytes = 0
-            raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of {purpose}")
-    if poisoned:
-        memset(m.block, POISON, nbytes)
+    if m.block == NULL:
+        m.nbytes = 0
+        raise MemoryError(f"fastnn: cannot allocate {nbytes} bytes of {purpose}")
     return 0
 
 
@@ -343,7 +361,7 @@ cdef class Scratch(Memory):
 
 cdef Scratch scratch(Py_ssize_t nbytes):
     cdef Scratch s = Scratch.__new__(Scratch)
-    obtain(s, nbytes, "scratch memory")
+    obtain(s, nbytes, 64, "scratch memory")
     s.used = nbytes
     fnn_count(&scratch_now, &scratch_most, nbytes)
     s.ptr = <char *>s.block
@@ -363,7 +381,7 @@ cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *dims, int dtype):
     if nbytes < KEEP_LEAST:
         return cnp.PyArray_EMPTY(ndim, dims, dtype, 0)
     m = Memory.__new__(Memory)
-    obtain(m, nbytes, "results")
+    obtain(m, nbytes, 1, "results")        # as `out` may be, aligned to its elements
     x = cnp.PyArray_SimpleNewFromData(ndim, dims, dtype, m.block)
     cnp.set_array_base(x, m)
     return x
@@ -388,55 +406,84 @@ def release_memory():
         fnn_free(memory)
 
 
-# ---- poisoned memory, for tests ----
+# ---- memory for tests ----
 
-# Every byte of fresh memory: NaN in float32 and float64, -1 in integers.
-cdef int POISON = 0xFF
-
-
-cdef void *poisoned_malloc(void *ctx, size_t n) noexcept nogil:
-    cdef void *p = malloc(n)
-    if p != NULL:
-        memset(p, POISON, n)
-    return p
-
-
-cdef void *plain_calloc(void *ctx, size_t n, size_t size) noexcept nogil:
-    return calloc(n, size)
-
-
-cdef void *plain_realloc(void *ctx, void *p, size_t n) noexcept nogil:
-    return realloc(p, n)
+# NumPy's arrays, plain and between guard pages; the handlers' context says which.
+cdef cnp.PyDataMem_Handler[2] test_handlers
+cdef list test_capsules = []
+cdef int guarded
+for guarded in range(2):
+    strcpy(test_handlers[guarded].name, "fastnn_test")
+    test_handlers[guarded].version = 1
+    test_handlers[guarded].allocator.ctx = &test_handlers[guarded] if guarded else NULL
+    test_handlers[guarded].allocator.malloc = fnn_numpy_malloc
+    test_handlers[guarded].allocator.calloc = fnn_numpy_calloc
+    test_handlers[guarded].allocator.realloc = fnn_numpy_realloc
+    test_handlers[guarded].allocator.free = fnn_numpy_free
+    test_capsules.append(PyCapsule_New(&test_handlers[guarded], "mem_handler", NULL))
 
 
-cdef void plain_free(void *ctx, void *p, size_t n) noexcept nogil:
-    free(p)
+class _TestMemory:
+    """Context in which arrays, results and scratch memory are those of csrc/test_memory.h, and no freed block is kept.
 
+    The state is the process's, NumPy's arrays are those of this thread: for tests, in one Python thread. An inner
+    context adds to what an outer one does. A block outlives its context.
+    """
 
-cdef cnp.PyDataMem_Handler poisoned_handler
-strcpy(poisoned_handler.name, "fastnn_poisoned")
-poisoned_handler.version = 1
-poisoned_handler.allocator.ctx = NULL
-poisoned_handler.allocator.malloc = poisoned_malloc
-poisoned_handler.allocator.calloc = plain_calloc
-poisoned_handler.allocator.realloc = plain_realloc
-poisoned_handler.allocator.free = plain_free
-poisoned_capsule = PyCapsule_New(&poisoned_handler, "mem_handler", NULL)
-
-
-class poisoned_memory:
-    """Context in which uninitialised NumPy arrays and scratch memory hold NaN, so that a result that was never
-    written, or that depends on what memory held before, shows."""
+    def __init__(self, **settings):
+        self.settings = settings
 
     def __enter__(self):
-        global poisoned
-        self.before = poisoned, cnp.PyDataMem_SetHandler(poisoned_capsule)
-        poisoned = True
+        global fnn_test
+        self.before = fnn_test
+        fnn_test = {**self.before, **self.settings, "in_use": True}
+        self.handler = cnp.PyDataMem_SetHandler(test_capsules[fnn_test.side != 0])
+        return self
 
     def __exit__(self, *exc):
-        global poisoned
-        poisoned, handler = self.before
-        cnp.PyDataMem_SetHandler(handler)
+        global fnn_test
+        self.after = fnn_test
+        fnn_test = self.before
+        cnp.PyDataMem_SetHandler(self.handler)
+
+
+class poisoned_memory(_TestMemory):
+    """Fresh memory holds NaN, so that a result that was never written, or that depends on what memory held before,
+    shows."""
+
+    def __init__(self):
+        super().__init__(poison=True)
+
+
+class guarded_memory(_TestMemory):
+    """Each block has pages of its own between pages that nobody may touch: it ends where they begin, with side="after",
+    or begins where they end, with side="before". To touch those kills the process; what is written on the block's
+    other side, or between its end and the next multiple of 64 bytes in scratch memory, is found when it is freed, and
+    ends the process as well."""
+
+    def __init__(self, side):
+        if side not in ("before", "after"):
+            raise ValueError(f"guarded_memory: side is {side!r}, expected 'before' or 'after'")
+        if not FNN_GUARDS:
+            raise NotImplementedError("guarded_memory: this system has no mmap")
+        super().__init__(side=1 if side == "after" else -1)
+
+
+class failing_memory(_TestMemory):
+    """The k-th allocation from here on fails, and no other; with k = 0 none."""
+
+    def __init__(self, k):
+        super().__init__(failing=k, allocations=0)
+
+    @property
+    def allocations(self):
+        """How many were tried within the context."""
+        return self.after["allocations"]
+
+
+def test_blocks():
+    """Blocks that were made in these contexts and are not freed yet."""
+    return fnn_test_blocks
 
 
 # ---- the limits of the machine, for fastnn bench ----

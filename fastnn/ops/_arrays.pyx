@@ -3,10 +3,10 @@
 import numpy as np
 
 cimport numpy as cnp
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport qsort
 from libc.string cimport memset
 
-from fastnn.kernels.runtime cimport fresh
+from fastnn.kernels.runtime cimport Scratch, fresh, scratch
 
 cnp.import_array()
 
@@ -190,9 +190,8 @@ cdef bint any_overlap(tuple lists, int read) except -1:
     cdef cnp.ndarray a
     cdef int k
     cdef bint found = False
-    cdef Span *spans = <Span *>malloc(len(lists) * len(lists[0]) * sizeof(Span))
-    if spans == NULL:
-        raise MemoryError
+    cdef Scratch room = scratch(len(lists) * len(lists[0]) * sizeof(Span))
+    cdef Span *spans = <Span *>room.ptr
     for k in range(len(lists)):
         for a in lists[k] or ():
             if cnp.PyArray_SIZE(a):
@@ -205,7 +204,6 @@ cdef bint any_overlap(tuple lists, int read) except -1:
         any_end = max(any_end, spans[i].end)
         if spans[i].written:
             written_end = max(written_end, spans[i].end)
-    free(spans)
     return found
 
 

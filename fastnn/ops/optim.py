@@ -41,6 +41,10 @@ def decay_rates(op, betas):
     return below_one(op, "betas[0]", betas[0]), below_one(op, "betas[1]", betas[1])
 
 
+def nothing():
+    """The step of no parameters."""
+
+
 def sgd_step(
     params, grads, momentum_buffers=None, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
     maximize=False, first=False,
@@ -51,6 +55,12 @@ def sgd_step(
     momentum_buffers: needed if momentum is not 0. first: they hold nothing yet, and become g. nesterov needs momentum,
     and no dampening.
     """
+    lists = params, grads, momentum_buffers
+    ready_sgd(lists, lr, momentum, dampening, weight_decay, nesterov, maximize, first)()
+
+
+def ready_sgd(lists, lr, momentum, dampening, weight_decay, nesterov, maximize, first):
+    """sgd_step, checked and ready to be called without arguments: that allocates nothing, and cannot fail."""
     op = "sgd_step"
     lr, momentum, weight_decay = numbers(op, lr=lr, momentum=momentum, weight_decay=weight_decay)
     dampening = number(dampening, op, "dampening")
@@ -59,11 +69,12 @@ def sgd_step(
             f"{op}: nesterov with momentum {momentum} and dampening {dampening}, "
             "expected a momentum above 0 and no dampening"
         )
-    if momentum != 0 and momentum_buffers is None:
+    if momentum != 0 and lists[2] is None:
         raise ValueError(f"{op}: momentum_buffers is None, expected a list of arrays for a momentum of {momentum}")
-    lists = lists_alike(op, ("params", "grads", "momentum_buffers"), (params, grads, momentum_buffers), 2, 1)
-    if lists[0]:
-        kernels.sgd(lists, lr, momentum, dampening, weight_decay, bool(nesterov), bool(maximize), bool(first))
+    lists = lists_alike(op, ("params", "grads", "momentum_buffers"), lists, 2, 1)
+    if not lists[0]:
+        return nothing
+    return kernels.sgd(lists, lr, momentum, dampening, weight_decay, bool(nesterov), bool(maximize), bool(first))
 
 
 def rmsprop_step(
@@ -75,20 +86,27 @@ def rmsprop_step(
     square_avgs: v. grad_avgs: for the centred variant (Graves 2013), m += (1 - alpha) (g - m), v - m² in place of v.
     momentum_buffers: needed if momentum is not 0: buf = momentum buf + g / (√v + eps), p -= lr buf.
     """
+    lists = params, grads, square_avgs, grad_avgs, momentum_buffers
+    ready_rmsprop(lists, lr, alpha, eps, weight_decay, momentum, maximize)()
+
+
+def ready_rmsprop(lists, lr, alpha, eps, weight_decay, momentum, maximize):
+    """rmsprop_step, as ready_sgd."""
     op = "rmsprop_step"
     lr, alpha, eps, weight_decay, momentum = numbers(
         op, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum
     )
-    if momentum != 0 and momentum_buffers is None:
+    if momentum != 0 and lists[4] is None:
         raise ValueError(f"{op}: momentum_buffers is None, expected a list of arrays for a momentum of {momentum}")
     names = ("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers")
-    lists = lists_alike(op, names, (params, grads, square_avgs, grad_avgs, momentum_buffers), 3, 1)
-    if lists[0]:
-        kernels.rmsprop(lists, lr, alpha, eps, weight_decay, momentum, bool(maximize))
+    lists = lists_alike(op, names, lists, 3, 1)
+    if not lists[0]:
+        return nothing
+    return kernels.rmsprop(lists, lr, alpha, eps, weight_decay, momentum, bool(maximize))
 
 
-def adam(op, decoupled, lists, step, lr, betas, eps, weight_decay, maximize):
-    """Either variant of Adam's step."""
+def ready_adam(op, decoupled, lists, step, lr, betas, eps, weight_decay, maximize):
+    """adam_step, or decoupled adamw_step, as ready_sgd."""
     if not is_int(step):
         raise TypeError(f"{op}: step must be an integer, got {step!r}")
     if step < 1:
@@ -97,8 +115,9 @@ def adam(op, decoupled, lists, step, lr, betas, eps, weight_decay, maximize):
     lr, eps, weight_decay = numbers(op, lr=lr, eps=eps, weight_decay=weight_decay)
     names = ("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
     lists = lists_alike(op, names, lists, 4, 1)
-    if lists[0]:
-        kernels.adam(lists, step, lr, beta1, beta2, eps, weight_decay, decoupled, bool(maximize))
+    if not lists[0]:
+        return nothing
+    return kernels.adam(lists, step, lr, beta1, beta2, eps, weight_decay, decoupled, bool(maximize))
 
 
 def adam_step(
@@ -112,7 +131,7 @@ def adam_step(
     takes the place of v. step: t, 1 for the first. betas: in [0, 1).
     """
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
-    adam("adam_step", False, lists, step, lr, betas, eps, weight_decay, maximize)
+    ready_adam("adam_step", False, lists, step, lr, betas, eps, weight_decay, maximize)()
 
 
 def adamw_step(
@@ -122,7 +141,7 @@ def adamw_step(
     """AdamW (Loshchilov & Hutter 2019): Adam with p *= 1 - lr weight_decay in place of the decay in the gradient.
     Arguments as of adam_step."""
     lists = params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs
-    adam("adamw_step", True, lists, step, lr, betas, eps, weight_decay, maximize)
+    ready_adam("adamw_step", True, lists, step, lr, betas, eps, weight_decay, maximize)()
 
 
 def clip_grad_norm(grads, max_norm, norm_type=2.0, error_if_nonfinite=False):
@@ -146,7 +165,7 @@ def clip_grad_norm(grads, max_norm, norm_type=2.0, error_if_nonfinite=False):
         raise ValueError(f"{op}: the norm of grads is {total}, expected a finite one")
     factor = max_norm / (total + 1e-6)
     if not factor >= 1:
-        kernels.scale(grads, factor)
+        kernels.scale(grads, factor)()
     return norm
 
 
@@ -156,4 +175,4 @@ def clip_grad_value(grads, clip_value):
     (clip_value,) = numbers(op, clip_value=clip_value)
     (grads,) = lists_alike(op, ("grads",), (grads,), 1)
     if grads:
-        kernels.clamp(grads, clip_value)
+        kernels.clamp(grads, clip_value)()

@@ -1,9 +1,8 @@
 """The optimisers, with torch.optim's names, arguments and defaults, over the steps of `fastnn.ops`, which have the
 formulas and their sources. All options can be set for each group; maximize goes uphill."""
 
-from fastnn import ops
 from fastnn.descriptors import number
-from fastnn.ops.optim import decay_rates
+from fastnn.ops.optim import decay_rates, ready_adam, ready_rmsprop, ready_sgd
 from fastnn.optim.optimizer import Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
@@ -44,16 +43,16 @@ class SGD(Optimizer):
     def state_names(self, group):
         return self.optional if group["momentum"] != 0 else ()
 
-    def update(self, group, lists, age):
-        ops.sgd_step(
-            *lists,
-            lr=group["lr"],
-            momentum=group["momentum"],
-            dampening=group["dampening"],
-            weight_decay=group["weight_decay"],
-            nesterov=group["nesterov"],
-            maximize=group["maximize"],
-            first=age == 0,
+    def ready(self, group, lists, age):
+        return ready_sgd(
+            (*lists, None)[:3],
+            group["lr"],
+            group["momentum"],
+            group["dampening"],
+            group["weight_decay"],
+            group["nesterov"],
+            group["maximize"],
+            age == 0,
         )
 
 
@@ -94,20 +93,16 @@ class RMSprop(Optimizer):
             names.append("momentum_buffer")
         return tuple(names)
 
-    def update(self, group, lists, age):
+    def ready(self, group, lists, age):
         named = dict(zip(("params", "grads", *self.state_names(group)), lists, strict=True))
-        ops.rmsprop_step(
-            lists[0],
-            lists[1],
-            lists[2],
-            named.get("grad_avg"),
-            named.get("momentum_buffer"),
-            lr=group["lr"],
-            alpha=group["alpha"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
-            maximize=group["maximize"],
+        return ready_rmsprop(
+            (*lists[:3], named.get("grad_avg"), named.get("momentum_buffer")),
+            group["lr"],
+            group["alpha"],
+            group["eps"],
+            group["weight_decay"],
+            group["momentum"],
+            group["maximize"],
         )
 
 
@@ -145,16 +140,18 @@ class Adam(Optimizer):
     def state_names(self, group):
         return self.required[1:] + self.optional if group["amsgrad"] else self.required[1:]
 
-    def update(self, group, lists, age):
-        step = ops.adamw_step if group["decoupled_weight_decay"] else ops.adam_step
-        step(
-            *lists,
-            step=age + 1,
-            lr=group["lr"],
-            betas=group["betas"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            maximize=group["maximize"],
+    def ready(self, group, lists, age):
+        decoupled = group["decoupled_weight_decay"]
+        return ready_adam(
+            "adamw_step" if decoupled else "adam_step",
+            decoupled,
+            (*lists, None)[:5],
+            age + 1,
+            group["lr"],
+            group["betas"],
+            group["eps"],
+            group["weight_decay"],
+            group["maximize"],
         )
 
 

@@ -68,9 +68,10 @@ class Optimizer:
         """The arrays of the state that the options of a group demand, in the order of the operator's lists."""
         raise NotImplementedError
 
-    def update(self, group: Mapping[str, Any], lists: list[list[np.ndarray]], age: int) -> None:
-        """One step. lists: parameters, gradients, and each array of state_names, of one dtype. age: of all of them, how
-        many steps they have behind them; without "step" in the state 0, or 1 for any number."""
+    def ready(self, group: Mapping[str, Any], lists: list[list[np.ndarray]], age: int) -> Callable[[], None]:
+        """One step, checked: a function that takes it, without allocating or failing. lists: parameters, gradients,
+        and each array of state_names, of one dtype. age: of all of them, how many steps they have behind them; without
+        "step" in the state 0, or 1 for any number."""
         raise NotImplementedError
 
     def check_numbers(self, options: dict[str, Any], *names: str) -> None:
@@ -127,13 +128,14 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all parameters that have a gradient. The tape refuses a backward pass through what used them.
 
-        closure: computes the loss, and the gradients, first; its result is returned. Parameters of a group, dtype and
-        age are checked together, before any of them is changed: TypeError or ValueError as of the operators.
+        closure: computes the loss, and the gradients, first; its result is returned. All parameters are checked, and
+        all memory is there, before any of them is changed: TypeError or ValueError as of the operators, MemoryError.
         """
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        steps = []
         for group in self.param_groups:
             alike: dict[tuple[str, int], tuple[list[Tensor], list[dict[str, Any]]]] = {}
             for p in group["params"]:
@@ -144,11 +146,17 @@ class Optimizer:
                     params.append(p)
                     states.append(state)
             for (_, age), (params, states) in alike.items():
-                self.advance(group, params, states, age)
+                steps.append((self.prepared(group, params, states, age), params, states, age + 1))
+        for take, *_ in steps:
+            take()
+        for _, params, states, age in steps:
+            self.keep(params, states, age)
         return loss
 
-    def advance(self, group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]], age: int) -> None:
-        """The step of parameters of one dtype and age. New state is kept once it has succeeded."""
+    def prepared(
+        self, group: dict[str, Any], params: list[Tensor], states: list[dict[str, Any]], age: int
+    ) -> Callable[[], None]:
+        """The step of parameters of one dtype and age, ready. Arrays that a state lacks are added to it, in a copy."""
         names = self.state_names(group)
         wanted = set(names)
         for i, state in enumerate(states):
@@ -157,12 +165,15 @@ class Optimizer:
                 states[i] = state | fresh
         lists: list[list[Any]] = [[p.array for p in params], [p.grad for p in params]]
         lists += [[state[name] for state in states] for name in names]
-        self.update(group, lists, age)
+        return self.ready(group, lists, age)
+
+    def keep(self, params: list[Tensor], states: list[dict[str, Any]], age: int) -> None:
+        """After a step: the parameters have changed, and have these states."""
         counts = "step" in self.required
         for p, state in zip(params, states, strict=True):
             p.increment_version()
             if counts:
-                state["step"] = age + 1
+                state["step"] = age
             if state:
                 self.state[p] = state
 
