@@ -133,7 +133,7 @@ cdef double BYTES_PER_SECOND = 20e9, CACHED_BYTES_PER_SECOND = 50e9
 
 cdef double idle_from = 0              # when the last call that was worth a thread is over, on the monotonic clock
 
-cdef int last_team = 1                 # threads of the latest call that took several
+cdef int last_team = 1                 # threads of the latest call that took several; for tests
 cdef int pool_started = False          # OpenMP has worker threads, or is about to
 cdef int pool_lost = False             # they stayed behind in the parent process
 
@@ -214,11 +214,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def floating_point_states():
+def floating_point_states(int threads=0):
     """How threads compute: rounding, flushing to zero and traps, as the control bits of x86's MXCSR and above them
-    those of the x87 unit (elsewhere of FPCR); a list of the calling thread's and of those that OpenMP keeps for its
-    calls. For tests."""
-    cdef int i, threads = 1 if fnn_load_int(&pool_lost) else min(fnn_load_int(&last_team), 256)
+    those of the x87 unit (elsewhere of FPCR). A list of the calling thread's and of so many less one that OpenMP keeps
+    for its calls; 0: of as many as the latest call took, if one took several since this was asked. For tests."""
+    cdef int i
+    if threads < 1:
+        threads = fnn_load_int(&last_team)
+    threads = measured_threads(min(threads, 256))
+    fnn_store_int(&last_team, 1)
     cdef unsigned[256] controls
     cdef unsigned[256] x87
     with nogil:
