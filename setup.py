@@ -59,7 +59,7 @@ int main(void)
 """
 # Flags of compiler and linker, and a source to be compiled and linked with every module.
 OPENMP_CANDIDATES = [
-    (["-fopenmp"], ["-fopenmp", "-Wl,--wrap=GOMP_parallel"], ["csrc/region.c"]),  # GCC
+    (["-fopenmp", "-DFNN_REGION"], ["-fopenmp", "-Wl,--wrap=GOMP_parallel"], ["csrc/region.c"]),  # GCC
     (["-fopenmp"], ["-fopenmp"], []),
     (["-Xpreprocessor", "-fopenmp"], ["-lomp"], []),  # Apple clang with libomp
 ]

@@ -2,7 +2,7 @@
 little else. `fastnn.autograd` says what it is for, and has the rest."""
 
 import inspect
-from itertools import count
+import os
 from threading import local
 
 import numpy as np
@@ -14,6 +14,8 @@ from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint64_t
 from numpy.lib.array_utils import byte_bounds
 
+from fastnn.kernels.runtime cimport fnn_add_size, fnn_load_size
+
 from fastnn import ops, tensor_ops
 
 cnp.import_array()
@@ -23,7 +25,7 @@ cdef enum:
     MULTIPLIER = 0x9E3779B1  # odd: no bit is lost
 
 cdef object FREED = object()
-cdef object places = count()
+cdef Py_ssize_t places = 0      # nodes that were made, in all threads
 cdef dict OPS = {}
 cdef type Tensor = None
 
@@ -58,9 +60,8 @@ def observe(observer):
         observer.overwritten(target, source)                a Tensor took over the data of another one
 
     Returns who was told before."""
-    global observers
     before, mode.observer = mode.observer, observer
-    observers += (observer is not None) - (before is not None)
+    fnn_add_size(&observers, (observer is not None) - (before is not None))
     return before
 
 
@@ -70,8 +71,7 @@ cdef Py_ssize_t expected_symbols = 0
 def expect_symbols(Py_ssize_t change):
     """From now on (1), or no longer (-1), there may be Tensors without data among the arguments of operations in any
     thread. Their class has a method that is called instead: applied(forward, args, options)."""
-    global expected_symbols
-    expected_symbols += change
+    fnn_add_size(&expected_symbols, change)
 
 
 cdef symbol_in(value):
@@ -227,6 +227,17 @@ cdef uint64_t fingerprint(cnp.ndarray array):
 
 
 @cython.final
+cdef class Form:
+    """What was made of an array, and how to tell that it is the same. Never changed, so that threads may share it."""
+
+    cdef object made
+    cdef cnp.ndarray array
+    cdef Py_ssize_t at
+    """Its version's count."""
+    cdef uint64_t mark
+
+
+@cython.final
 cdef class Prepared:
     """make(array) of a Variable's array, such as packed filters, kept until the array changes.
 
@@ -235,39 +246,45 @@ cdef class Prepared:
     threads.
     """
 
-    cdef object make, made
-    cdef cnp.ndarray array
-    cdef Py_ssize_t at
-    """Its version's count."""
-    cdef uint64_t mark
+    cdef object make
+    cdef Form form
 
     def __init__(self, make):
         self.make = make
 
     def clear(self):
         """Give the memory back."""
-        self.made = self.array = None
+        self.set(None)
+
+    cdef Form get(self):
+        with cython.critical_section(self):
+            return self.form
+
+    cdef set(self, Form form):
+        with cython.critical_section(self):
+            self.form = form
 
     def of(self, Variable variable):
         """The prepared form of the array as it is now."""
         cdef cnp.ndarray array = variable.array
         cdef Version versions = variable.versions
         cdef Py_ssize_t at = versions.count
-        cdef bint same, held
+        cdef Form form = self.get(), other
+        cdef bint found = form is not None and array is form.array
+        cdef bint same = found and at == form.at
+        # References: the Variable, maybe a Form, and the local name.
+        cdef bint held = Py_REFCNT(array) > 2 + found or array.base != NULL
         cdef uint64_t mark
-        made = self.made  # other threads may clear it
-        same = array is self.array and at == self.at
-        # References: the Variable, maybe self, and the local name.
-        held = Py_REFCNT(array) > 2 + (array is self.array) or array.base != NULL
         if same and not versions.exposed and not held:
-            return made
+            return form.made
         versions.exposed = held  # who holds it now may write to it, and let go of it before the next call
         mark = fingerprint(array)  # first, so that what changes it meanwhile shows
-        if same and mark == self.mark:
-            return made
-        made = self.make(array)
-        self.array, self.at, self.mark, self.made = array, at, mark, made
-        return made
+        if same and mark == form.mark:
+            return form.made
+        other = Form.__new__(Form)
+        other.array, other.at, other.mark, other.made = array, at, mark, self.make(array)
+        self.set(other)
+        return other.made
 
     def __reduce__(self):  # copies begin with nothing
         return Prepared, (self.make,)
@@ -289,7 +306,7 @@ cdef class Node:
     """Version and its count at that time, of each Tensor that took part."""
     cdef public list retained
     """(number of a result, weak reference to its Tensor) of those that want their gradient kept."""
-    cdef readonly object place
+    cdef readonly Py_ssize_t place
     """Later nodes have larger ones."""
 
     @property
@@ -356,13 +373,12 @@ cdef object fast_call(PyObject *self, PyObject **args, Py_ssize_t nargs, PyObjec
             plain = <tuple>names if named else ()
             extended = with_keep.get(plain)
             if extended is None:
-                extended = plain + ("keep",)
-                with_keep[plain] = extended
+                extended = with_keep.setdefault(plain, plain + ("keep",))
             all_args[nargs + named] = <PyObject *>KEEP
             results = PyObject_Vectorcall(
                 args[0], all_args + 1, (nargs - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, extended
             )[0]
-            if observers:
+            if fnn_load_size(&observers):
                 tell(<object>args[0], positional(args, nargs), by_name(args, nargs, names), results)
             return results
     return apply(<object>args[0], positional(args, nargs), by_name(args, nargs, names))
@@ -437,7 +453,7 @@ cdef class Recording:
 
 cdef apply(forward, tuple args, dict options):
     """`call` with Tensors among the arguments."""
-    if expected_symbols:
+    if fnn_load_size(&expected_symbols):
         symbol = symbol_in(args + tuple(options.values()))
         if symbol is not None:
             return symbol.applied(forward, args, options)
@@ -464,10 +480,10 @@ cdef apply(forward, tuple args, dict options):
     if recording.needed:
         node = Node.__new__(Node)
         node.op, node.ctx, node.edges, node.needs, node.outputs = op, ctx, recording.edges, needs, tracked
-        node.saved, node.place = recording.saved, next(places)
+        node.saved, node.place = recording.saved, fnn_add_size(&places, 1)
     made = [wrap(y, node if i < tracked else None, i, versions) for i, y in enumerate(results)]
     outcome = made[0] if single else tuple(made)
-    if observers:
+    if fnn_load_size(&observers):
         tell(forward, args, options, outcome)
     return outcome
 
@@ -511,12 +527,28 @@ def place_of(Node node):
     return node.place
 
 
+cdef cython.pymutex summing
+
+
+def begin_sum():
+    summing.acquire()
+
+
+def end_sum():
+    summing.release()
+
+
+if hasattr(os, "register_at_fork"):  # the child of a fork has no other thread that could let go of it
+    os.register_at_fork(before=begin_sum, after_in_parent=end_sum, after_in_child=end_sum)
+
+
 cpdef accumulate(Variable tensor, cnp.ndarray dx, bint fresh):
-    """Add to tensor.grad. fresh: dx belongs to nobody else."""
-    if tensor.grad is None:
-        tensor.grad = dx if fresh else dx.copy()
-    else:
-        tensor.grad += dx
+    """Add to tensor.grad; from several threads at once, too. fresh: dx belongs to nobody else."""
+    with summing:
+        if tensor.grad is None:
+            tensor.grad = dx if fresh else dx.copy()
+        else:
+            tensor.grad += dx
 
 
 def propagate(Node root, Py_ssize_t number, gradient, bint retain_graph):

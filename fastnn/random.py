@@ -2,14 +2,26 @@
 
 A `Generator` is a seed and a count of calls. Kernels draw the numbers of a call from (seed, number of the call) by a
 counter-based generator (`fastnn.ops.dropout`), so that there is no other state, and two calls never share numbers.
+
+In one thread, the same calls in the same order draw the same numbers after `manual_seed`, at any `set_num_threads`. Python
+threads that draw at once from one generator, such as the process-wide one, get different numbers each, but which ones
+depends on who comes first. Where a thread's numbers are to be the same in every run, give it a Generator of its own
+(`F.dropout(x, generator=…)`, `init.normal_(…, generator=…)`, distributions), or (seed, offset) to `ops.dropout_forward`.
 """
 
+import os
 from operator import index
-from threading import Lock
+from threading import RLock
 
 import numpy as np
 
 __all__ = ["Generator", "default_generator", "get_rng_state", "manual_seed", "set_rng_state"]
+
+# Of all generators, for an addition at a time. Of no single one, so that they can be copied, and so that a fork can wait
+# for it: in the child, nobody could let go of what another thread held.
+LOCK = RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 # torch's as well: without manual_seed, two runs of a program give the same.
 DEFAULT_SEED = 67280421310721
@@ -22,7 +34,6 @@ class Generator:
     """
 
     def __init__(self, seed=DEFAULT_SEED):
-        self._lock = Lock()
         self.manual_seed(seed)
 
     def manual_seed(self, seed):
@@ -31,7 +42,7 @@ class Generator:
             seed = index(seed) % 2**64
         except TypeError:
             raise TypeError(f"manual_seed: seed must be an integer, got {seed!r}") from None
-        with self._lock:
+        with LOCK:
             self._seed, self._offset = seed, 0
         return self
 
@@ -41,14 +52,14 @@ class Generator:
 
     def draw(self):
         """(seed, offset) of the next call; all are different."""
-        with self._lock:
+        with LOCK:
             offset = self._offset
             self._offset = (offset + 1) % 2**64
             return self._seed, offset
 
     def get_state(self):
         """The state as an array of two uint64, seed and offset, that can be stored among weights."""
-        with self._lock:
+        with LOCK:
             return np.array([self._seed, self._offset], np.uint64)
 
     def set_state(self, state):
@@ -58,7 +69,7 @@ class Generator:
             raise TypeError(f"set_rng_state: state must be an array of uint64, got {came}")
         if state.shape != (2,):
             raise ValueError(f"set_rng_state: state has shape {state.shape}, expected (2,)")
-        with self._lock:
+        with LOCK:
             self._seed, self._offset = state.tolist()
         return self
 

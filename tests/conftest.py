@@ -64,12 +64,15 @@ def dtype(request):
 TINY = np.array([np.finfo(np.float32).tiny], np.float32)
 HALF_ULP = np.array([2.0**-24], np.float32)
 ONE = np.ones(1, np.float32)
+STATES = set(runtime.floating_point_states())
 
 
 @pytest.fixture(autouse=True)
 def floating_point_environment():
-    """No test may leave flush-to-zero, denormals-are-zero or another rounding mode behind in this thread."""
+    """No test may leave flush-to-zero, denormals-are-zero or another rounding mode behind, in this thread or in one
+    of those that OpenMP keeps for the next call."""
     yield
+    assert set(runtime.floating_point_states()) == STATES, "a thread's floating-point environment is another one"
     subnormal = TINY / 2
     assert subnormal[0] != 0, "results are flushed to zero"
     assert (subnormal * 2)[0] == TINY[0], "subnormal operands are taken for zero"

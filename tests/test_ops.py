@@ -48,7 +48,7 @@ def test_same_bits_at_any_thread_count(spec, case, dtype, isa):
             want = run(spec, ops, arrays, options)
             with runtime.poisoned_memory():
                 assert_same_bits(run(spec, ops, arrays, options), want, "on poisoned memory")
-        for threads in (2, 3, 7):
+        for threads in (2, 3, 4, 7):
             with forced(threads=threads):
                 assert_same_bits(run(spec, ops, arrays, options), want, f"{threads} threads")
         assert_same_bits(run(spec, ops, arrays, options), want, "threads by size of the work")

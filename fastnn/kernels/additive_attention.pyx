@@ -12,7 +12,7 @@ from fastnn.kernels.runtime cimport (
     Scratch, aligned, ceil_div, data_or_null, fnn_additive_ukernels, fnn_gemm_ukernels, fnn_softmax_ukernels, scratch,
     table_of, threads_for,
 )
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, fnn_ukernels
 
 cnp.import_array()
 
@@ -92,9 +92,10 @@ cdef class Arguments:
     def __init__(self, cnp.ndarray q, cnp.ndarray k, cnp.ndarray weight, cnp.ndarray v, mask, mask_at,
                  Py_ssize_t mask_row, Py_ssize_t mask_column, weights):
         cdef Additive *g = &self.g
+        cdef const fnn_ukernels *uk = table_of(q)
         cdef Py_ssize_t i
         self.arrays = q, k, weight, v, mask, mask_at, weights
-        g.gemm, g.uk = table_of(q).gemm, table_of(q).additive
+        g.gemm, g.uk = uk.gemm, uk.additive
         g.heads, g.t, g.a = q.shape[0], q.shape[1], q.shape[2]
         g.s, g.m, g.es = k.shape[1], v.shape[2], q.itemsize
         g.q, g.k, g.weight, g.v = data_or_null(q), data_or_null(k), data_or_null(weight), data_or_null(v)

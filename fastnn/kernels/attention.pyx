@@ -16,7 +16,7 @@ from fastnn.kernels.runtime cimport (
     Scratch, aligned, ceil_div, data_or_null, fnn_additive_ukernels, fnn_attention_ukernels, fnn_gemm_ukernels, scratch,
     table_of, threads_for,
 )
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, fnn_ukernels
 
 cdef extern from *:
     """
@@ -410,9 +410,10 @@ cdef class Arguments:
     def __init__(self, cnp.ndarray q, cnp.ndarray k, cnp.ndarray v, Py_ssize_t group, mask, mask_at,
                  Py_ssize_t mask_row, Py_ssize_t mask_column, bint causal, double scale, maxima, norms, weights):
         cdef Problem *g = &self.g
+        cdef const fnn_ukernels *uk = table_of(q)
         cdef Py_ssize_t i, most
         self.arrays = q, k, v, mask, mask_at, maxima, norms, weights
-        g.gemm, g.uk, g.rows = table_of(q).gemm, table_of(q).attention, table_of(q).additive
+        g.gemm, g.uk, g.rows = uk.gemm, uk.attention, uk.additive
         g.heads, g.t, g.e = q.shape[0], q.shape[1], q.shape[2]
         g.group, g.s, g.ev, g.es = group, k.shape[1], v.shape[2], q.itemsize
         g.q, g.k, g.v = data_or_null(q), data_or_null(k), data_or_null(v)

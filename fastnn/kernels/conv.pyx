@@ -16,7 +16,7 @@ from cython.parallel cimport prange, threadid
 from libc.string cimport memcpy, memset
 
 from fastnn.kernels.gemm cimport multiply_panel, pack_tiles, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, cache_bytes, data_or_null, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, cache_bytes, data_or_null, scratch, table_beside, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_feed, fnn_line, fnn_run, fnn_ukernels
 
 cnp.import_array()
@@ -381,6 +381,7 @@ cdef Scratch pack_weights(const fnn_ukernels *uk, const Correlation *q, const We
     cdef Py_ssize_t es = uk.gemm.itemsize, depth = q.channels * q.row_taps * q.col_taps, steps = block_steps(depth)
     cdef Py_ssize_t tiles = tile_count(uk.gemm, q.filters), blocks = ceil_div(depth, steps), i, t
     cdef Scratch packed = scratch(q.groups * q.filters * depth * es)
+    packed.uk = uk
     cdef Scratch memory = scratch(depth * sizeof(Py_ssize_t))
     cdef Py_ssize_t *off = <Py_ssize_t *>memory.ptr
     with nogil:
@@ -487,7 +488,7 @@ def conv2d_forward(cnp.ndarray x, cnp.ndarray w, Scratch prepared, b, cnp.ndarra
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
     filters_of(w, &q, <Py_ssize_t *>memory.ptr, &weights)
-    correlate(table_of(x), &q, <char *>cnp.PyArray_DATA(x), &weights, prepared, data_or_null(b),
+    correlate(table_beside(prepared, x), &q, <char *>cnp.PyArray_DATA(x), &weights, prepared, data_or_null(b),
               <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0, explicit, threads_of(&q))
 
 

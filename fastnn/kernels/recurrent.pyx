@@ -253,9 +253,10 @@ def columns(int cell):
 cdef int setup(Net *r, int cell, cnp.ndarray w_ih, cnp.ndarray w_hh, cnp.ndarray b_ih, cnp.ndarray b_hh,
                cnp.ndarray w_hr, Py_ssize_t n, Py_ssize_t rows) except -1:
     """The part of a Net that the weights, the number of samples and that of all rows of x decide."""
+    cdef const fnn_ukernels *uk = table_of(w_ih)
     cdef int g, gates = gates_of(cell)
     memset(r, 0, sizeof(Net))
-    r.gemm, r.uk, r.cell = table_of(w_ih).gemm, table_of(w_ih).recurrent, cell
+    r.gemm, r.uk, r.cell = uk.gemm, uk.recurrent, cell
     r.h, r.p = w_ih.shape[0] // gates, w_hh.shape[1]
     r.columns = columns(cell)
     r.b_ih, r.b_hh = data_or_null(b_ih), data_or_null(b_hh)
@@ -653,6 +654,7 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
     The weights' gradients are products of all these.
     """
     cdef Back r
+    cdef const fnn_ukernels *uk = table_of(w_hh)
     cdef Scratch tmp
     cdef Product *q
     cdef Py_ssize_t es, i, longest, tables_bytes, packed_bytes, middle_bytes
@@ -661,7 +663,7 @@ def backward(int cell, cnp.ndarray dy, cnp.ndarray w_hh, cnp.ndarray w_hr, cnp.n
     cdef double weights, n
     cdef int threads
     memset(&r, 0, sizeof(Back))
-    r.gemm, r.uk, r.sums, r.cell = table_of(w_hh).gemm, table_of(w_hh).recurrent, table_of(w_hh).add, cell
+    r.gemm, r.uk, r.sums, r.cell = uk.gemm, uk.recurrent, uk.add, cell
     es = r.gemm.itemsize
     r.n, r.p, r.h = dh.shape[0], w_hh.shape[1], after.shape[1]
     r.columns = dgates.shape[1] // r.h

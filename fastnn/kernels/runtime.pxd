@@ -2,12 +2,24 @@
 cimport numpy as cnp
 from fastnn.kernels.ukernels cimport *
 
+cdef extern from "shared.h" nogil:
+    int fnn_load_int(const int *p)
+    void fnn_store_int(int *p, int value)
+    Py_ssize_t fnn_load_size(const Py_ssize_t *p)
+    void fnn_store_size(Py_ssize_t *p, Py_ssize_t value)
+    double fnn_load_double(const double *p)
+    void fnn_store_double(double *p, double value)
+    const void *fnn_load_pointer(const void **p)
+    void fnn_store_pointer(const void **p, const void *value)
+    Py_ssize_t fnn_add_size(Py_ssize_t *p, Py_ssize_t change)
+
 # The micro-kernel tables in use, [FNN_F32] and [FNN_F64].
 cdef const fnn_ukernels *tables
 
-# The table for an array's element type (float32 or float64).
+# The table for an array's element type (float32 or float64). Once in a call: another thread may choose other tables.
 cdef inline const fnn_ukernels *table_of(cnp.ndarray x) noexcept:
-    return &tables[FNN_F64 if cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE else FNN_F32]
+    cdef const fnn_ukernels *chosen = <const fnn_ukernels *>fnn_load_pointer(<const void **>&tables)
+    return &chosen[FNN_F64 if cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE else FNN_F32]
 
 # The elements of an array, NULL for None.
 cdef inline char *data_or_null(cnp.ndarray x) noexcept:
@@ -22,7 +34,7 @@ cdef Py_ssize_t last_cache_bytes
 # Do the results of a call that moves so many bytes go past the caches (vstream)? They would not stay there anyway: not
 # all of the last cache is free for them. (Of 32 MiB: a ReLU gains by it from 22 MiB up on one thread, from 26 on two.)
 cdef inline bint past_caches(double nbytes) noexcept nogil:
-    return 4 * nbytes > 3 * last_cache_bytes
+    return 4 * nbytes > 3 * fnn_load_size(&last_cache_bytes)
 
 # How many threads a call takes that costs `flops` arithmetic operations and moves `nbytes` bytes of memory.
 cdef int threads_for(double flops, double nbytes) noexcept nogil
@@ -51,6 +63,11 @@ cdef class Memory:
 cdef class Scratch(Memory):
     cdef Py_ssize_t used
     cdef char *ptr
+    cdef const fnn_ukernels *uk    # of prepared weights: the table that they are laid out for
+
+# The table for x beside weights that were prepared, or None.
+cdef inline const fnn_ukernels *table_beside(Scratch prepared, cnp.ndarray x) noexcept:
+    return table_of(x) if prepared is None else prepared.uk
 
 cdef Scratch scratch(Py_ssize_t nbytes)
 

@@ -14,12 +14,16 @@ cdef extern from "cpu.h" nogil:
     Py_ssize_t fnn_cache_bytes(int level)
     double fnn_now()
 
+cdef extern from "fpenv.h" nogil:
+    unsigned fnn_fp_control()
+    unsigned fnn_x87_control()
+
 cdef extern from "memory.h" nogil:
     void *fnn_allocate(size_t nbytes)
     void fnn_free(void *p)
     void fnn_offer(void *p, size_t nbytes)
     Py_ssize_t fnn_memory_bytes()
-    void fnn_count(ptrdiff_t *now, ptrdiff_t *peak, ptrdiff_t change)
+    void fnn_count(Py_ssize_t *now, Py_ssize_t *peak, Py_ssize_t change)
 
 cdef extern from "test_memory.h" nogil:
     const int FNN_GUARDS
@@ -53,6 +57,11 @@ cdef extern from *:
     #else
     #define FNN_OPENMP 0
     #endif
+    #ifdef FNN_REGION
+    unsigned fnn_own_fp_control(void);
+    #else
+    #define fnn_own_fp_control fnn_fp_control
+    #endif
     #ifdef FNN_DEBUG
     #define FNN_IS_DEBUG 1
     #else
@@ -70,6 +79,7 @@ cdef extern from *:
     const int FNN_OPENMP
     const int FNN_IS_DEBUG
     const char *FNN_COMPILER
+    unsigned fnn_own_fp_control() nogil
 
 cnp.import_array()
 
@@ -94,29 +104,33 @@ cdef int current_isa = 0
 
 def get_isa():
     """Name of the instruction-set level in use."""
-    return ISA_LEVELS[current_isa]
+    return ISA_LEVELS[fnn_load_int(&current_isa)]
 
 
 def set_isa(name):
-    """Use the micro-kernels of another level from the next call on. For tests and measurements."""
-    global tables, current_isa
+    """Use the micro-kernels of another level from the next call on, in all threads. For tests and measurements."""
+    cdef int level
+    cdef const fnn_ukernels *chosen = fnn_ukernels_baseline
     if name not in ISA_LEVELS:
         raise ValueError(f"FASTNN_ISA: unknown instruction set {name!r}, expected one of {', '.join(ISA_LEVELS)}")
     if name not in supported_isas():
         raise ValueError(f"FASTNN_ISA: this machine cannot run {name!r}, only {', '.join(supported_isas())}")
-    current_isa = ISA_LEVELS.index(name)
-    if current_isa == 2:
-        tables = fnn_ukernels_avx512
-    elif current_isa == 1:
-        tables = fnn_ukernels_avx2
-    else:
-        tables = fnn_ukernels_baseline
+    level = ISA_LEVELS.index(name)
+    if level == 2:
+        chosen = fnn_ukernels_avx512
+    elif level == 1:
+        chosen = fnn_ukernels_avx2
+    fnn_store_int(&current_isa, level)
+    fnn_store_pointer(<const void **>&tables, chosen)
 
 
 *_, best_isa = supported_isas()
 set_isa(os.environ.get("FASTNN_ISA") or best_isa)
 
 # ---- threads ----
+
+# What is not constant among these variables is written by some threads while others read it, in `fnn_load` and
+# `fnn_store`: a call sees the value of before or after, and its results do not depend on which.
 
 cdef int num_threads = 1
 
@@ -135,76 +149,104 @@ cdef double BYTES_PER_SECOND = 20e9, CACHED_BYTES_PER_SECOND = 50e9
 
 cdef double idle_from = 0              # when the last call that was worth a thread is over, on the monotonic clock
 
-cdef bint pool_started = False         # OpenMP has worker threads, or is about to
-cdef bint pool_lost = False            # they stayed behind in the parent process
+cdef int last_team = 1                 # threads of the latest call that took several; for tests
+cdef int pool_started = False          # OpenMP has worker threads, or is about to
+cdef int pool_lost = False             # they stayed behind in the parent process
 
 
 cdef double seconds_of(double flops, double nbytes) noexcept nogil:
     """On one thread."""
-    return max(flops / FLOPS_PER_SECOND[current_isa],
-               nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= last_cache_bytes else BYTES_PER_SECOND))
+    return max(flops / FLOPS_PER_SECOND[fnn_load_int(&current_isa)],
+               nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= fnn_load_size(&last_cache_bytes) else BYTES_PER_SECOND))
 
 
 cdef int threads_for(double flops, double nbytes) noexcept nogil:
-    return 1 if num_threads == 1 else threads_for_seconds(seconds_of(flops, nbytes))
+    return 1 if fnn_load_int(&num_threads) == 1 else threads_for_seconds(seconds_of(flops, nbytes))
 
 
 cdef int threads_for_seconds(double seconds) noexcept nogil:
-    global pool_started, idle_from
-    cdef double now
+    cdef double now, least = fnn_load_double(&SECONDS_PER_THREAD)
+    cdef int threads = fnn_load_int(&num_threads)
     cdef bint awake
-    if seconds < 2 * SECONDS_PER_THREAD:
+    if seconds < 2 * least:
         return 1
-    if SECONDS_PER_THREAD > 0:
+    if least > 0:
         now = fnn_now()
-        awake = now < idle_from + WAITING
-        idle_from = now + seconds
+        awake = now < fnn_load_double(&idle_from) + WAITING
+        fnn_store_double(&idle_from, now + seconds)
         if not awake and seconds < WAKING:
             return 1
-    pool_started = True
-    return <int>min(<double>num_threads, seconds / SECONDS_PER_THREAD) if SECONDS_PER_THREAD > 0 else num_threads
+        threads = <int>min(<double>threads, seconds / least)
+    return team_of(threads)
+
+
+cdef int team_of(int threads) noexcept nogil:
+    """So many threads, which exist from now on."""
+    if threads > 1:
+        fnn_store_int(&pool_started, True)
+        fnn_store_int(&last_team, threads)
+    return threads
 
 
 cdef int threads_for_steps(Py_ssize_t steps, double flops, double nbytes) noexcept nogil:
     cdef double seconds = seconds_of(flops, nbytes)
+    cdef bint any_size = fnn_load_double(&SECONDS_PER_THREAD) == 0
     cdef int threads
-    if num_threads == 1 or (SECONDS_PER_THREAD > 0 and seconds < 2 * SECONDS_PER_STEP):
+    if fnn_load_int(&num_threads) == 1 or (not any_size and seconds < 2 * SECONDS_PER_STEP):
         return 1
     threads = threads_for_seconds(steps * seconds)
-    return <int>min(<double>threads, seconds / SECONDS_PER_STEP) if SECONDS_PER_THREAD > 0 else threads
+    return threads if any_size else <int>min(<double>threads, seconds / SECONDS_PER_STEP)
 
 
 def get_num_threads():
     """The largest number of threads a kernel may use."""
-    return num_threads
+    return fnn_load_int(&num_threads)
 
 
 def set_num_threads(int n):
-    """Let kernels use up to n threads; without OpenMP, and in the fork of a process that used it, they stay serial."""
-    global num_threads
+    """Let each call use up to n threads, from whatever Python thread it comes: one setting for the whole process.
+    Without OpenMP, and in the fork of a process that used it, kernels stay serial."""
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
-    num_threads = n if FNN_OPENMP and not pool_lost else 1
+    fnn_store_int(&num_threads, n if FNN_OPENMP and not fnn_load_int(&pool_lost) else 1)
 
 
 def set_seconds_per_thread(double seconds):
     """Least work, in estimated seconds, that is worth a thread; returns the value before. Tests set 0, which makes
     every call parallel however small."""
-    global SECONDS_PER_THREAD
-    before, SECONDS_PER_THREAD = SECONDS_PER_THREAD, seconds
+    before = fnn_load_double(&SECONDS_PER_THREAD)
+    fnn_store_double(&SECONDS_PER_THREAD, seconds)
     return before
 
 
 def _after_fork_in_child():
     """libgomp's worker threads do not survive a fork, and its next parallel region would wait for them for ever."""
-    global pool_lost
-    pool_lost = pool_started
-    if pool_lost:
+    fnn_store_int(&pool_lost, fnn_load_int(&pool_started))
+    if fnn_load_int(&pool_lost):
         set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def floating_point_states(int threads=0):
+    """How threads compute: rounding, flushing to zero and traps, as the control bits of x86's MXCSR and above them
+    those of the x87 unit (elsewhere of FPCR). A list of the calling thread's and of so many less one that OpenMP keeps
+    for its calls; 0: of as many as the latest call took, if one took several since this was asked. For tests."""
+    cdef int i
+    if threads < 1:
+        threads = fnn_load_int(&last_team)
+    threads = measured_threads(min(threads, 256))
+    fnn_store_int(&last_team, 1)
+    cdef unsigned[256] controls
+    cdef unsigned[256] x87
+    with nogil:
+        for i in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+            controls[i], x87[i] = fnn_own_fp_control(), fnn_x87_control()
+    controls[0], x87[0] = fnn_fp_control(), fnn_x87_control()
+    return [<Py_ssize_t>x87[i] << 32 | controls[i] for i in range(threads)]
+
 
 # ---- caches ----
 
@@ -214,8 +256,8 @@ cdef Py_ssize_t last_cache_bytes = min(max(fnn_cache_bytes(3), <Py_ssize_t>1 << 
 
 def set_last_cache_bytes(Py_ssize_t nbytes):
     """Results of calls that move more bytes go past the caches; returns the figure before. Tests set 0."""
-    global last_cache_bytes
-    before, last_cache_bytes = last_cache_bytes, nbytes
+    before = fnn_load_size(&last_cache_bytes)
+    fnn_store_size(&last_cache_bytes, nbytes)
     return before
 
 
@@ -321,7 +363,7 @@ cdef void *take(Py_ssize_t *nbytes) noexcept:
     return memory
 
 
-cdef ptrdiff_t scratch_now = 0, scratch_most = 0     # bytes
+cdef Py_ssize_t scratch_now = 0, scratch_most = 0     # bytes
 
 
 cdef class Memory:
@@ -390,8 +432,8 @@ cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *dims, int dtype):
 def scratch_peak():
     """The most bytes of scratch memory, prepared filters included, that were in use at a time since the last call of
     this function. For tests, in one Python thread."""
-    global scratch_most
-    peak, scratch_most = scratch_most, scratch_now
+    peak = fnn_load_size(&scratch_most)
+    fnn_store_size(&scratch_most, fnn_load_size(&scratch_now))
     return peak
 
 
@@ -490,11 +532,7 @@ def test_blocks():
 
 cdef int measured_threads(int threads) noexcept:
     """So many threads, as threads_for would have chosen them."""
-    global pool_started
-    if pool_lost:
-        return 1
-    pool_started = pool_started or threads > 1
-    return threads
+    return 1 if fnn_load_int(&pool_lost) else team_of(threads)
 
 
 def fma_chain(Py_ssize_t steps, int threads, int bits=32):

@@ -16,7 +16,7 @@ from fastnn.kernels.conv cimport (
     input_table_bytes, make_lines,    plan_lines, plan_task, tap_offsets, tap_table_bytes,
 )
 from fastnn.kernels.gemm cimport multiply_panel, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, cache_bytes, data_or_null, scratch, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, cache_bytes, data_or_null, scratch, table_beside, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_line, fnn_run, fnn_tile_run, fnn_ukernels
 
 cnp.import_array()
@@ -136,6 +136,7 @@ cdef Scratch pack_weights(const fnn_ukernels *uk, int m, int r, const Correlatio
     cdef Py_ssize_t es = uk.gemm.itemsize, tiles = tile_count(uk.gemm, q.filters), i
     cdef Py_ssize_t pitch = staggered(q.channels * q.filters), group_bytes = (m + r - 1) * (m + r - 1) * pitch * es
     cdef Scratch packed = scratch(q.groups * group_bytes)
+    packed.uk = uk
     for i in prange(q.groups * tiles, nogil=True, num_threads=nt, schedule="static"):
         pack_tile(uk, m, r, q, w, i // tiles, i % tiles, pitch, packed.ptr + i // tiles * group_bytes)
     return packed
@@ -332,7 +333,7 @@ def conv2d_forward(cnp.ndarray x, cnp.ndarray w, Scratch prepared, b, cnp.ndarra
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
     filters_of(w, &q, <Py_ssize_t *>memory.ptr, &weights)
-    winograd(table_of(x), m, desc.r, &q, <char *>cnp.PyArray_DATA(x), &weights, prepared, data_or_null(b),
+    winograd(table_beside(prepared, x), m, desc.r, &q, <char *>cnp.PyArray_DATA(x), &weights, prepared, data_or_null(b),
              <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0, threads_of(&q))
 
 
