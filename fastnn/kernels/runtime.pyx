@@ -37,6 +37,11 @@ cdef extern from *:
     #else
     #define FNN_OPENMP 0
     #endif
+    #if FNN_OPENMP && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
+    #define fnn_end_threads() omp_pause_resource_all(omp_pause_soft)
+    #else /* other runtimes look after forks themselves */
+    #define fnn_end_threads() 0
+    #endif
     #ifdef FNN_DEBUG
     #define FNN_IS_DEBUG 1
     #else
@@ -54,6 +59,7 @@ cdef extern from *:
     const int FNN_OPENMP
     const int FNN_IS_DEBUG
     const char *FNN_COMPILER
+    int fnn_end_threads()
 
 cnp.import_array()
 
@@ -179,16 +185,26 @@ def set_seconds_per_thread(double seconds):
     return before
 
 
+def _before_fork():
+    """End the worker threads of the thread that forks: its next parallel region makes new ones. They would not survive
+    in the child, where whoever shares libgomp with fastnn would wait for them for ever in its next parallel region, and
+    so would the end of the thread."""
+    if not pool_lost:
+        fnn_end_threads()
+
+
 def _after_fork_in_child():
-    """libgomp's worker threads do not survive a fork, and its next parallel region would wait for them for ever."""
+    """Worker threads may be lost all the same if the process forks by other means than Python's."""
     global pool_lost
     pool_lost = pool_started
     if pool_lost:
         set_num_threads(1)
+    if kept_lock.locked():
+        kept_lock.release()  # was about to be another thread's, which is not here; what it guards is not half changed
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 
 # ---- caches ----
 
