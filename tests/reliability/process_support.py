@@ -8,16 +8,27 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 import fastnn
 import fastnn.functional as F
-from fastnn import data, nn, optim
+from fastnn import data, nn, ops, optim
 from fastnn.verify import forced
 
 SECONDS = 60
 """After which a process hangs: what is waited for takes less than one, on an idle machine."""
+
+
+def script(python, code, *, end=0, **environment):
+    """What a fresh interpreter of the fixture `python` printed, as words; it must end with this code, and complain of
+    nothing. It can import this module."""
+    paths = os.pathsep.join([str(Path(fastnn.__file__).parents[1]), str(Path(__file__).parent)])
+    environment = {"PYTHONPATH": paths, "OMP_WAIT_POLICY": "passive", **environment}
+    result = python("-c", code, timeout=2 * SECONDS, **environment)
+    assert (result.returncode, result.stderr) == (end, ""), result.stdout
+    return result.stdout.split()
 
 
 class Small(nn.Module):
@@ -74,6 +85,11 @@ def train_on_threads(threads):
     """The same, every call of a kernel in parallel."""
     with forced(threads=threads):
         return train()
+
+
+def kernel_and_cache():
+    """A parallel kernel whose result is large enough to be kept when it is freed."""
+    ops.relu_forward(np.ones(200_000, np.float32))
 
 
 def predict(model, x):

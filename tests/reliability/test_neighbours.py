@@ -1,18 +1,16 @@
 """fastnn beside libraries with threads of their own in one process; imported anew, in a subinterpreter, and with little
 memory."""
 
-import os
 import sys
-from pathlib import Path
 
 import pytest
+from process_support import script
 
-import fastnn
 from fastnn.kernels import runtime
 
 SETUP = """
 import faulthandler, os, sys, threading
-faulthandler.dump_traceback_later(120, exit=True)
+faulthandler.dump_traceback_later(100, exit=True)
 {imports}
 import numpy as np
 from fastnn import ops
@@ -34,20 +32,6 @@ def together(*works):
         thread.join()
     assert not failures, failures
 """
-
-
-@pytest.fixture
-def script(python):
-    """script(code, **environment) -> what a fresh interpreter printed, as words; it must end well and say no more."""
-
-    def run(code, **environment):
-        paths = os.pathsep.join([str(Path(fastnn.__file__).parents[1]), str(Path(__file__).parent)])
-        environment = {"PYTHONPATH": paths, "OMP_WAIT_POLICY": "passive", "PYTHONWARNINGS": "ignore", **environment}
-        result = python("-c", code, timeout=150, **environment)
-        assert (result.returncode, result.stderr) == (0, ""), result.stdout
-        return result.stdout.split()
-
-    return run
 
 
 TORCH = """
@@ -86,11 +70,12 @@ with forced(threads=2):
 
 
 @pytest.mark.parametrize("imports", ["import torch, fastnn", "import fastnn, torch"])
-def test_torch(script, torch, imports, scaled):
+def test_torch(python, torch, imports, scaled):
     """Right results in turns and at the same time, on two threads each, whichever was imported first; torch's number of
     threads is its own; workers of torch's DataLoader, which are forks, call fastnn."""
     rounds = scaled(5, 200)
-    words = script(SETUP.format(imports=imports, rounds=rounds) + TORCH.format(rounds=rounds))
+    code = SETUP.format(imports=imports, rounds=rounds) + TORCH.format(rounds=rounds)
+    words = script(python, code, PYTHONWARNINGS="ignore")
     assert words == ["2", str(2 if runtime.OPENMP else 1), "True", "True", "True"]
 
 
@@ -116,20 +101,21 @@ with forced(threads=2):
 """
 
 
-def test_openblas_and_sklearn(script, scaled):
+def test_openblas_and_sklearn(python, scaled):
     """NumPy's products on OpenBLAS's threads and scikit-learn's on those of a libgomp of its own."""
     pytest.importorskip("sklearn")
     setup = SETUP.format(imports="import fastnn\nfrom sklearn.cluster import KMeans", rounds=scaled(3, 100))
-    assert script(setup + NUMERICAL, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2") == ["True"]
+    assert script(python, setup + NUMERICAL, OPENBLAS_NUM_THREADS="2", OMP_NUM_THREADS="2") == ["True"]
 
 
 # ---- imported otherwise ----
 
 
-def test_imported_anew(script):
+def test_imported_anew(python):
     """After its modules were forgotten: an ImportError, as NumPy's; once, it was a TypeError at the first Tensor. What
     there was goes on, unless it needs a module for the first time."""
     words = script(
+        python,
         """if True:
         import sys
         import numpy as np
@@ -152,9 +138,10 @@ def test_imported_anew(script):
     assert words == ["twice", "twice", "12.0", "1"]
 
 
-def test_subinterpreters_are_refused(script):
+def test_subinterpreters_are_refused(python):
     """NumPy refuses them, and is imported before anything of fastnn that is compiled."""
     words = script(
+        python,
         """if True:
         try:
             import _interpreters as interpreters
@@ -167,7 +154,7 @@ def test_subinterpreters_are_refused(script):
         except Exception as raised:
             result = raised
         print(result)
-        """
+        """,
     )
     assert words == ["None"]
 
