@@ -1,8 +1,11 @@
 from collections.abc import Callable
 from threading import local
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+ops: ModuleType
 
 class Mode(local):
     recording: bool

@@ -109,6 +109,9 @@ cdef class Version:
         self.low, self.high = (min(low, self.low), max(high, self.high)) if self.count else (low, high)
         self.count += 1
 
+    def __reduce__(self):  # a copy's memory lies elsewhere
+        return Version, ()
+
     cdef bint changed(self, ctx):
         """Was an array of a context changed?"""
         cdef size_t low, high

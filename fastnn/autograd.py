@@ -20,12 +20,18 @@ from weakref import ref
 
 import numpy as np
 
-from fastnn import ops
+from fastnn import _tape, ops
 from fastnn import tensor_ops as on
 from fastnn._tape import Variable, Version, accumulate, call, mode, propagate, results_are
 from fastnn.grad_mode import enable_grad, is_grad_enabled, no_grad
 
 __all__ = ["Tensor", "call", "enable_grad", "is_grad_enabled", "no_grad", "tensor"]
+
+if _tape.ops is not ops:
+    raise ImportError(
+        "fastnn: imported a second time, after its modules were removed from sys.modules, expected a new process; what "
+        "is compiled is as the first time left it"
+    )
 
 
 def operator(forward, swapped=False):
@@ -70,6 +76,15 @@ def plain(x):
     if isinstance(x, list):
         return np.asarray(x) if x else np.empty(0, np.intp)
     return tuple(map(plain, x)) if isinstance(x, tuple) else x
+
+
+def leaf(cls, attributes, *fields):
+    """A Tensor of class cls, from a copy or pickle."""
+    tensor = cls.__new__(cls)
+    tensor.array, tensor.versions, tensor.grad, tensor.tracked = fields
+    for name, value in attributes.items():
+        setattr(tensor, name, value)
+    return tensor
 
 
 class Size(int):
@@ -321,6 +336,15 @@ class Tensor(Variable):
     def zero_grad(self):
         """Forget the gradient: it becomes None."""
         self.grad = None
+
+    def __reduce__(self):
+        """For copy and pickle: data, gradient, and whether one is required."""
+        if self.node is not None:
+            raise RuntimeError(
+                f"pickle, copy: the Tensor is the result of {self.node.name}, expected a leaf; use detach() or clone()"
+            )
+        attributes = getattr(self, "__dict__", {})  # of a user's class
+        return leaf, (type(self), attributes, self.array, self.versions, self.grad, self.tracked)
 
     # ---- changes in place ----
 

@@ -11,20 +11,28 @@ depends on who comes first. Where a thread's numbers are to be the same in every
 
 import os
 from operator import index
-from threading import RLock
+from threading import Lock
 
 import numpy as np
 
 __all__ = ["Generator", "default_generator", "get_rng_state", "manual_seed", "set_rng_state"]
 
-# Of all generators, for an addition at a time. Of no single one, so that they can be copied, and so that a fork can wait
-# for it: in the child, nobody could let go of what another thread held.
-LOCK = RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
-
 # torch's as well: without manual_seed, two runs of a program give the same.
 DEFAULT_SEED = 67280421310721
+
+
+lock = Lock()
+"""For the time in which a Generator changes: of all of them, so that they need nothing that cannot be pickled."""
+
+
+def _after_fork_in_child():
+    """The lock's owner may be a thread of the parent, and not be here. A state is replaced whole, so it is whole."""
+    global lock
+    lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Generator:
@@ -42,25 +50,24 @@ class Generator:
             seed = index(seed) % 2**64
         except TypeError:
             raise TypeError(f"manual_seed: seed must be an integer, got {seed!r}") from None
-        with LOCK:
-            self._seed, self._offset = seed, 0
+        with lock:
+            self._state = seed, 0
         return self
 
     def initial_seed(self):
         """The seed it began with."""
-        return self._seed
+        return self._state[0]
 
     def draw(self):
         """(seed, offset) of the next call; all are different."""
-        with LOCK:
-            offset = self._offset
-            self._offset = (offset + 1) % 2**64
-            return self._seed, offset
+        with lock:
+            drawn = seed, offset = self._state
+            self._state = seed, (offset + 1) % 2**64
+        return drawn
 
     def get_state(self):
         """The state as an array of two uint64, seed and offset, that can be stored among weights."""
-        with LOCK:
-            return np.array([self._seed, self._offset], np.uint64)
+        return np.array(self._state, np.uint64)
 
     def set_state(self, state):
         """Go on where get_state was called; returns the generator. TypeError or ValueError for any other array."""
@@ -69,8 +76,8 @@ class Generator:
             raise TypeError(f"set_rng_state: state must be an array of uint64, got {came}")
         if state.shape != (2,):
             raise ValueError(f"set_rng_state: state has shape {state.shape}, expected (2,)")
-        with LOCK:
-            self._seed, self._offset = state.tolist()
+        with lock:
+            self._state = tuple(state.tolist())
         return self
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from contextlib import contextmanager
 
 from fastnn.kernels import runtime
@@ -23,25 +24,53 @@ def num_threads(n):
         set_num_threads(before)
 
 
-def words(path):
-    """What a file of the system says."""
-    with open(path, encoding="utf-8") as file:
-        return file.read().split()
-
-
-def cgroup_cpus():
-    """The CPU quota of this process's control group in CPUs, or infinity."""
+def lines(path):
+    """Of a file of the system; none if it cannot be read."""
     try:
-        quota, period = words("/sys/fs/cgroup/cpu.max")
-    except (OSError, ValueError):
-        try:
-            [quota] = words("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-            [period] = words("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-        except OSError:
-            return math.inf
-    if quota in ("max", "-1"):
-        return math.inf
-    return int(quota) / int(period)
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def quota(folder):
+    """The CPU quota of one control group in CPUs: infinite if it has none, or nothing that can be understood."""
+    files = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of versions 2 and 1
+    for names in files:
+        words = " ".join(line for name in names for line in lines(f"{folder}/{name}")).split()
+        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):  # not "max" and not "-1"
+            return int(words[0]) / int(words[1])
+    return math.inf
+
+
+def cpu_groups(root=""):
+    """Folders of the control groups that this process is in, each with those around it, as far as they can be seen.
+
+    root: what stands before all paths, for tests. Source: cgroups(7), proc_pid_mountinfo(5).
+    """
+    groups = {}
+    for line in lines(f"{root}/proc/self/cgroup"):  # number:controllers:path, in version 2 0::path
+        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if number == "0" or "cpu" in controllers.split(","):
+            groups["cgroup2" if number == "0" else "cgroup"] = path
+    for line in lines(f"{root}/proc/self/mountinfo"):  # … … … root mount-point … - type source options
+        mount, _, system = (words.split() for words in line.partition(" - "))
+        if len(mount) < 5 or len(system) < 3 or system[0] not in groups:
+            continue
+        if system[0] == "cgroup" and "cpu" not in system[2].split(","):
+            continue
+        base, point = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), word) for word in mount[3:5])
+        # Of a mount that shows only part of the tree, such as a container's, the path is that within the whole tree.
+        path, base = groups[system[0]], base.rstrip("/")
+        within = f"{path}/".startswith(f"{base}/") and "/../" not in f"{path}/"
+        inner = [name for name in path[len(base) :].split("/") if name] if within else []
+        for depth in range(len(inner) + 1):
+            yield root + "/".join([point, *inner[:depth]])
+
+
+def cgroup_cpus(root=""):
+    """The tightest CPU quota, in CPUs, of the control groups that this process is in, or infinity."""
+    return min(map(quota, cpu_groups(root)), default=math.inf)
 
 
 def available_cpus():

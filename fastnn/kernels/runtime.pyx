@@ -62,6 +62,11 @@ cdef extern from *:
     #else
     #define fnn_own_fp_control fnn_fp_control
     #endif
+    #if FNN_OPENMP && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
+    #define fnn_end_threads() omp_pause_resource_all(omp_pause_soft)
+    #else /* other runtimes look after forks themselves */
+    #define fnn_end_threads() 0
+    #endif
     #ifdef FNN_DEBUG
     #define FNN_IS_DEBUG 1
     #else
@@ -80,6 +85,7 @@ cdef extern from *:
     const int FNN_IS_DEBUG
     const char *FNN_COMPILER
     unsigned fnn_own_fp_control() nogil
+    int fnn_end_threads()
 
 cnp.import_array()
 
@@ -219,15 +225,29 @@ def set_seconds_per_thread(double seconds):
     return before
 
 
+def _before_fork():
+    """End the worker threads of the thread that forks: its next parallel region makes new ones. They would not survive
+    in the child, where whoever shares libgomp with fastnn would wait for them for ever in its next parallel region, and
+    so would the end of the thread."""
+    if not fnn_load_int(&pool_lost):
+        fnn_end_threads()
+    kept_lock.acquire()  # in the child nobody could let go of what another thread held
+
+
+def _after_fork():
+    kept_lock.release()
+
+
 def _after_fork_in_child():
-    """libgomp's worker threads do not survive a fork, and its next parallel region would wait for them for ever."""
+    """Worker threads may be lost all the same if the process forks by other means than Python's."""
     fnn_store_int(&pool_lost, fnn_load_int(&pool_started))
     if fnn_load_int(&pool_lost):
         set_num_threads(1)
+    _after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def floating_point_states(int threads=0):
