@@ -51,6 +51,10 @@ MEASURES = {
     "tests/test_runtime.py::test_failed_allocation": "limits the process's memory",
     "tests/test_runtime.py::test_kept_memory_is_given_back": "measures the process's memory",
     "tests/test_import.py::test_import_is_quick": "measures time",
+    "tests/reliability/test_file_memory.py": "measures the process's memory",
+    "tests/reliability/test_leaks.py": "measures the process's memory",
+    "tests/reliability/test_neighbours.py": "limits the process's memory",
+    "tests/reliability/test_processes.py": "measures time",
 }
 RACE_FAULT = "for (int i = 0; i < 100; i++, usleep(1000)) ++*p;"
 BARRIER = """int a[2], b[2];
