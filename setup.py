@@ -12,6 +12,8 @@ import platform
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy
@@ -23,6 +25,9 @@ ROOT = Path(__file__).resolve().parent
 DEBUG = os.environ.get("FASTNN_DEBUG", "") not in ("", "0")
 NO_OPENMP = os.environ.get("FASTNN_NO_OPENMP", "") not in ("", "0")
 SANITIZE = os.environ.get("FASTNN_SANITIZE", "")
+
+# Those that this process may use.
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -40,7 +45,7 @@ COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden", "-ffp-contrac
 COMMON += ["-Og", "-g", "-UNDEBUG", "-DFNN_DEBUG"] if DEBUG else ["-O3", "-g0"]
 LINK = []
 if SANITIZE:
-    COMMON += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    COMMON += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
     LINK += [f"-fsanitize={SANITIZE}"]
 # Cython's output has parameters that no Python signature can drop.
 CYTHON_C_FLAGS = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -90,7 +95,7 @@ class BuildExt(build_ext):
 
     def finalize_options(self):
         super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
+        self.parallel = self.parallel or CPUS
 
     def build_extensions(self):
         compile_flags, link_flags, sources = self.openmp_flags()
@@ -121,10 +126,14 @@ class BuildExt(build_ext):
         return self.compiler.compile(sources, target, extra_postargs=[*COMMON, *flags])
 
     def compile_csrc(self):
+        """One process of the compiler for each instruction set, as many at once as for the extensions: each takes
+        longer than any of these."""
         objects = self.compile_into("common", ["csrc/cpu.c"])
-        for isa, flags in ISA_FLAGS.items():
-            objects += self.compile_into(isa, ["csrc/ukernels/all.c"], flags)
-        return objects
+        with ThreadPoolExecutor(self.parallel) as pool:
+            return [*objects, *chain.from_iterable(pool.map(self.compile_isa, reversed(ISA_FLAGS)))]
+
+    def compile_isa(self, isa):
+        return self.compile_into(isa, ["csrc/ukernels/all.c"], ISA_FLAGS[isa])
 
     def openmp_flags(self):
         """(compiler flags, linker flags, sources) that compile, link and run a parallel region; empty if none does."""
@@ -164,7 +173,7 @@ extensions = [
 setup(
     ext_modules=cythonize(
         extensions,
-        nthreads=0 if DEBUG else os.cpu_count(),
+        nthreads=CPUS,
         build_dir="build/cython-debug" if DEBUG else "build/cython",  # the directives differ
         compiler_directives={
             "language_level": 3,

@@ -20,13 +20,22 @@ FNN_INLINE vec FN(epilogue)(vec v, const real *bias, int flags)
  * 512 x 512 convolution have 38 MB, and the processor's own look-ahead ends at every page. */
 #define FNN_AHEAD 48
 
+/* Clang takes nothing but literals. */
+FNN_INLINE void FN(fetch)(const real *p, const int write)
+{
+    if (write)
+        __builtin_prefetch(p, 1);
+    else
+        __builtin_prefetch(p, 0);
+}
+
 /* Brings the lines of a row of the tile closer. */
 FNN_INLINE void FN(fetch_row)(const real *row, const int write)
 {
     const ptrdiff_t line = 64 / sizeof(real);
     for (ptrdiff_t i = 0; i < 2 * VL; i += line)
-        __builtin_prefetch(row + i, write);
-    __builtin_prefetch(row + 2 * VL - 1, write);
+        FN(fetch)(row + i, write);
+    FN(fetch)(row + 2 * VL - 1, write);
 }
 
 enum { FN(PACKED), FN(WHOLE), FN(TWO), FN(MANY) }; /* where a row of B comes from: b, or so many runs of a feed */
