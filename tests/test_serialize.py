@@ -4,12 +4,9 @@ import errno
 import json
 import math
 import os
-import random
 import re
 import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
@@ -494,25 +491,6 @@ def test_data_are_on_the_disk_before_the_name_is(path, monkeypatch):
     assert steps == ["fsync", "replace", "fsync folder"]
 
 
-FULL = """
-import errno, resource, sys, numpy as np, fastnn
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
-try:
-    fastnn.save(sys.argv[1], {"a": np.ones(100_000), "b": np.ones((300, 300), np.float32).T})
-except OSError as error:
-    print(errno.errorcode[error.errno])
-"""
-
-
-@posix
-@pytest.mark.parametrize("room", [0, 100, 10_000, 1_000_000])
-def test_a_full_disk_leaves_the_old_file(path, old, python, room):
-    result = python("-B", "-c", FULL, str(path), str(room))
-    assert result.stdout == "EFBIG\n", result.stderr
-    assert path.read_bytes() == old and path.name in files(path.parent)
-    assert not [name for name in files(path.parent) if name.endswith(".tmp")]
-
-
 KILLED = """
 import os, signal, sys, numpy as np, fastnn
 def die(*args, **options):
@@ -538,33 +516,6 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_file(path, old, python, st
     version = "new" if step == "after replace" else "old"
     assert fastnn.load_metadata(path) == {"version": version}
     assert (fastnn.load(path)["x"] == (version == "new")).all()
-
-
-ENDLESS = """
-import sys, numpy as np, fastnn
-i = 0
-while True:
-    fastnn.save(sys.argv[1], {name: np.full(50_000, i) for name in "abc"}, {"i": str(i)})
-    i += 1
-    if i == 3:
-        print("going", flush=True)
-"""
-
-
-@posix
-def test_a_kill_at_any_time_leaves_a_whole_file(path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(fastnn.__file__).parents[1])}
-    rng = random.Random(2)
-    for _ in range(5):
-        with subprocess.Popen(
-            [sys.executable, "-c", ENDLESS, str(path)], env=environment, cwd=path.parent, stdout=subprocess.PIPE
-        ) as process:
-            assert process.stdout.readline() == b"going\n"
-            time.sleep(0.05 * rng.random())
-            process.kill()
-        i = int(fastnn.load_metadata(path)["i"])
-        assert i >= 2
-        assert all((x == i).all() for x in fastnn.load(path).values())
 
 
 @posix
