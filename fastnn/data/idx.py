@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.files import open_regular
+
 __all__ = ["FASHION_MNIST_CLASSES", "fashion_mnist", "mnist", "read_idx"]
 
 Path = str | os.PathLike[str]
@@ -37,11 +39,15 @@ Four = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def read_idx(path: Path) -> np.ndarray:
     """The array in an IDX file, which may be compressed by gzip, in native byte order.
 
-    ValueError for any other file. No more is read than the header says and one byte, and no more memory taken than
-    the file can hold.
+    ValueError for any other file, a pipe or a device. No more is read than the header says and one byte, and no more
+    memory taken than the file can hold.
     """
     name = os.fspath(path)
-    with open(name, "rb") as file:
+    try:
+        opened = open_regular(name)
+    except ValueError as error:
+        raise ValueError(f"read_idx: {name}: {error}") from None
+    with opened as file:
         size = os.fstat(file.fileno()).st_size
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
