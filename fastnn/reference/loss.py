@@ -78,7 +78,7 @@ def cross_entropy_forward(
         p, counts, divisor = target, True, x.size // x.shape[axis]
     else:
         p, counts = onehot_of(target, x), np.expand_dims(target != ignore_index, axis)
-        divisor = (weights * p * counts).sum(dtype=float)
+        divisor = np.where(p & counts, weights, 0).sum(dtype=float)
     q = np.where(counts, ((1 - label_smoothing) * p + label_smoothing / x.shape[axis]) * weights, 0).astype(x.dtype)
     terms = np.multiply(q, log_p, where=q != 0, out=np.zeros_like(log_p))  # 0 log 0 = 0
     y = reduce(-terms.sum(axis=axis), reduction, divisor)
@@ -97,6 +97,9 @@ class NllCtx(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     q: np.ndarray
+    """The classes' weights at the targets that count, 0 elsewhere."""
+    counts: np.ndarray
+    """Where these are."""
     axis: int
     reduction: str
     divisor: float
@@ -105,16 +108,18 @@ class NllCtx(NamedTuple):
 def nll_loss_forward(x, target, weight=None, *, ignore_index=-100, reduction="mean", keep=True):
     """loss = -w_t x_t; 0 where the target is ignored"""
     axis = class_axis(x)
-    q = np.where(np.expand_dims(target != ignore_index, axis) & onehot_of(target, x), along(weight, x), 0)
+    counts = np.expand_dims(target != ignore_index, axis) & onehot_of(target, x)
+    q = np.where(counts, along(weight, x), 0)
     losses = -np.multiply(q, x, where=q != 0, out=np.zeros_like(x)).sum(axis=axis)
     y = reduce(losses, reduction, q.sum(dtype=float))
-    return y, NllCtx(q.astype(x.dtype), axis, reduction, q.sum(dtype=float)) if keep else None
+    return y, NllCtx(q.astype(x.dtype), counts, axis, reduction, q.sum(dtype=float)) if keep else None
 
 
 def nll_loss_backward(dy, ctx):
     """dx = -w_t * dy at the target class, over what the summed loss was divided by; 0 elsewhere"""
     dx = -ctx.q * (np.expand_dims(dy, ctx.axis) if ctx.reduction == "none" else dy)
-    return dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+    dx = dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+    return np.where(ctx.counts, dx, dx.dtype.type(0))
 
 
 class JsDivergenceCtx(NamedTuple):
