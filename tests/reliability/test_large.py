@@ -1,6 +1,10 @@
 """Sizes beyond 2^31 elements and 2^63 bytes: the arithmetic, calls that read little of a large array, and, in the long
 form, calls that read or write all of one (large_calls.py)."""
 
+import os
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,6 +18,24 @@ from fastnn import ops
 from fastnn.verify import forced
 
 K = 2**20
+
+# ---- the source ----
+
+SOURCE = Path(__file__).parents[2] / "csrc" / "ukernels" / "all.c"
+
+
+@pytest.mark.skipif(not shutil.which("gcc") or not SOURCE.exists(), reason="no gcc, or no source")
+def test_the_kernels_narrow_no_integer():
+    """No conversion that could lose bits of an integer, or its sign, without being written down. Counts become real
+    numbers in a few places."""
+    command = ["gcc", "-std=gnu11", "-fsyntax-only", "-Wconversion", "-Wsign-conversion", "-Wno-float-conversion"]
+    result = subprocess.run(
+        [*command, str(SOURCE)], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "warning:" in line]
+    assert [line for line in warnings if not re.search(r"to '(float|double)'", line)] == []
+
 
 # ---- descriptors ----
 
