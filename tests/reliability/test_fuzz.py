@@ -29,6 +29,7 @@ from fastnn.registry import as_tuple, flat, restored, specs
 from fastnn.verify import Problem, forced, why_not
 
 ISAS = runtime.supported_isas()
+THREADS = (1, 1, 1, 2, 3, 4)
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -60,6 +61,10 @@ def parameters(name, direction="forward"):
     return signature(specs()[name].function(ops, direction)).parameters
 
 
+seeds = st.integers(0, 2**24 - 1)
+six_layouts = digits(*[len(LAYOUTS) + 1] * 6)
+
+
 @st.composite
 def ways(draw, spec):
     kinds = ("integer", "normal") if spec.exact else ("normal",)
@@ -67,15 +72,14 @@ def ways(draw, spec):
     gradients = len(spec.grads) if spec.grads and "needs" in parameters(spec.name, "backward") else 0
     keep = (True, False) if "keep" in parameters(spec.name) else (True,)
     outs = ("", "apart", "itself") if "out" in parameters(spec.name) else ("",)
-    seed = draw(st.integers(0, 2**24 - 1))
+    seed = draw(seeds)
     kind, dtype, algo, isa, threads, k, out = draw(
-        digits(len(kinds), 2, len(algos), len(ISAS), 4, len(keep), len(outs))
+        digits(len(kinds), 2, len(algos), len(ISAS), len(THREADS), len(keep), len(outs))
     )
-    several = [digits(*[len(LAYOUTS) + 1] * 6)] * 2
-    layouts = tuple(None if i == 0 else LAYOUTS[i - 1] for each in several for i in draw(each))
-    needs = draw(st.integers(0, 2**gradients - 1)) if gradients else 0
+    layouts = tuple(None if i == 0 else LAYOUTS[i - 1] for _ in range(2) for i in draw(six_layouts))
+    (needs,) = draw(digits(2**gradients))
     return Way(
-        seed, kinds[kind], DTYPES[dtype], algos[algo], ISAS[isa], threads + 1, layouts, needs, keep[k], outs[out]
+        seed, kinds[kind], DTYPES[dtype], algos[algo], ISAS[isa], THREADS[threads], layouts, needs, keep[k], outs[out]
     )
 
 

@@ -48,20 +48,22 @@ def picks(*options):
 SHORT = (1, 2, 3, 4)
 
 
-@st.composite
-def shapes(draw, least=0, most=4, empty=True):
-    """Shapes of so many axes: small but for one of any length; one in 16 with an axis of 0, if they may be empty."""
-    ndim = draw(st.integers(least, most))
-    if ndim == 0:
-        return ()
-    length, place, without = draw(picks(LONG, range(ndim), range(16)))
-    sizes = draw(picks(*[SHORT] * ndim))
-    sizes[place] = length
-    if empty and without == 15:
-        sizes[draw(st.integers(0, ndim - 1))] = 0
-    return tuple(sizes)
+@cache
+def shapes(least=0, most=4, empty=True):
+    """Shapes of so many axes: small but for one of any length; one in 16 or so with an axis of 0, if they may be empty."""
+
+    def shape(drawn):
+        ndim, length, place, without, *sizes = drawn
+        if ndim:
+            sizes[place % ndim] = length
+            if empty and without < ndim:
+                sizes[without] = 0
+        return tuple(sizes[:ndim])
+
+    return picks(range(least, most + 1), LONG, range(most), range(39, -1, -1), *[SHORT] * most).map(shape)
 
 
+@cache
 def one_or_pair(values):
     """An option of images: a number, or one for each axis, in a tuple or a list."""
     return st.one_of(values, st.tuples(values, values), st.lists(values, min_size=2, max_size=2))
@@ -80,5 +82,5 @@ def four_sides(padding):
 
 def sometimes(draw, **options):
     """Of options, each with a strategy, some, the others staying at their defaults."""
-    chosen = draw(st.integers(0, 2 ** len(options) - 1))
+    (chosen,) = draw(digits(2 ** len(options)))
     return {name: draw(values) for i, (name, values) in enumerate(options.items()) if chosen >> i & 1}

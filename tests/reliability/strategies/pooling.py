@@ -1,19 +1,29 @@
 """Pooling with windows, adaptive pooling, norms of windows, un-pooling, sub-sampling."""
 
+from functools import cache
+
 from hypothesis import strategies as st
 
 from fastnn.registry import Case
 from strategies.common import as_pair, batch, digits, one_or_pair, picks, small, sometimes, yes_or_no
 
 MORE = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+three, five = st.integers(1, 3), st.integers(1, 5)
+outputs = st.one_of(st.none(), st.integers(1, 12))
 WIDER = (*MORE, 13, 14, 15, 16, 17, 31, 32, 33, 65)
 
 
+@cache
 def axis_option(axes, values):
     """An option of images, or of rows: a number, or a tuple or list of one."""
     if axes == 2:
         return one_or_pair(values)
     return st.one_of(values, st.tuples(values), st.lists(values, min_size=1, max_size=1))
+
+
+@cache
+def stride_option(axes):
+    return st.one_of(st.none(), axis_option(axes, five))
 
 
 def per_axis(value, axes):
@@ -32,9 +42,9 @@ def window_cases(draw, axes, *, dilated=False, averaged=False, norm=False):
         options["padding"] = padding[0] if axes == 1 else tuple(padding)
     dilation = [1] * axes
     if dilated:
-        options |= sometimes(draw, dilation=axis_option(axes, st.integers(1, 3)), return_indices=yes_or_no)
+        options |= sometimes(draw, dilation=axis_option(axes, three), return_indices=yes_or_no)
         dilation = per_axis(options.get("dilation", 1), axes)
-    options |= sometimes(draw, stride=st.one_of(st.none(), axis_option(axes, st.integers(1, 5))))
+    options |= sometimes(draw, stride=stride_option(axes))
     if averaged:
         options |= sometimes(draw, count_include_pad=yes_or_no)
         if axes == 2:
@@ -51,8 +61,7 @@ def window_cases(draw, axes, *, dilated=False, averaged=False, norm=False):
 @st.composite
 def adaptive_cases(draw, axes, indices):
     channels, *sizes = draw(picks((1, 2, 3, 4), *[MORE[1:]] * (axes - 1), WIDER[1:]))
-    size = st.one_of(st.none(), st.integers(1, 12))
-    options = {"output_size": draw(axis_option(axes, size))}
+    options = {"output_size": draw(axis_option(axes, outputs))}
     if indices:
         options |= sometimes(draw, return_indices=yes_or_no)
     return Case({"x": (draw(batch), channels, *sizes)}, options)
