@@ -192,7 +192,9 @@ class OpSpec:
 
     def inputs(self, case, dtype=np.float32, seed=0, kind="normal"):
         """The array arguments of a case; the same seed gives the same values in every dtype."""
-        return self.make(case, np.dtype(dtype), np.random.default_rng(seed), kind)
+        arrays = self.make(case, np.dtype(dtype), np.random.default_rng(seed), kind)
+        # Arithmetic on arrays of no dimension gives numbers.
+        return {name: np.asarray(x) if isinstance(x, np.generic) else x for name, x in arrays.items()}
 
     def function(self, module, direction="forward"):
         """The operator's function in `module` (fastnn.ops or fastnn.reference)."""

@@ -30,7 +30,7 @@ def make(case, dtype, rng, kind):
     mask = arrays["mask"]
     if mask is not None and is_boolean(case):
         arrays["mask"] = rng.random(mask.shape) < 2 / 3
-        arrays["mask"][..., 0, :] &= mask.shape[-2] == 1
+        arrays["mask"][..., :1, :] &= mask.shape[-2] == 1
     return arrays
 
 

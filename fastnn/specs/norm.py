@@ -7,6 +7,7 @@ import numpy as np
 from fastnn.descriptors import batch_norm_desc
 from fastnn.registry import Case, OpSpec, Work, draw, image_of
 
+GRADIENTS = ("x", "weight", "bias", "residual")
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -56,6 +57,8 @@ def gradient_terms(arrays, dy, training=True, eps=1e-5, **_):
     """The formulas of batch_norm_backward with all differences as sums, that of x - mean included. With two values in a
     channel, say, the terms of dx cancel almost entirely."""
     x, dy = np.abs(arrays["x"]), np.abs(dy)
+    if not x.size:  # there is no mean, and all sums are 0
+        return {name: np.zeros(arrays[name].shape) for name in GRADIENTS if arrays[name] is not None}
     axes = (0, *range(2, x.ndim))
 
     def column(v):
@@ -86,7 +89,7 @@ def torch_batch_norm(
 SPECS = (
     OpSpec(
         name="batch_norm",
-        grads=("x", "weight", "bias", "residual"),
+        grads=GRADIENTS,
         cases=(
             case((7, 1)),
             case((2, 3), running=False),

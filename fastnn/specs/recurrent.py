@@ -80,7 +80,7 @@ def rnn_terms(arrays, dy, nonlinearity="tanh", lengths=None, reverse=False):
             grads[name] = grads[name] + terms
     grads |= {"b_hh": grads["b_ih"], "h0": dh}
     return {
-        name: None if array is None else np.full(array.shape, np.max(grads[name]))
+        name: None if array is None else np.full(array.shape, np.max(grads[name], initial=0))
         for name, array in {**arrays, "x": x}.items()
     }
 

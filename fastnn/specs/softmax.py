@@ -1,5 +1,8 @@
 """Specs of softmax, its logarithm and its limit."""
 
+import numpy as np
+
+from fastnn import reference
 from fastnn.registry import Case, OpSpec, rows_of
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
 
@@ -35,6 +38,20 @@ def depth(case):
     return case.shapes["x"][case.options["axis"]] + 8
 
 
+def softmax_terms(arrays, dy, axis):
+    """dx = y (dy - Σ dy y) with a sum for the difference."""
+    y, _ = reference.softmax_forward(arrays["x"], axis)
+    dy = np.abs(dy)
+    return {"x": y * (dy + (dy * y).sum(axis, keepdims=True))}
+
+
+def log_softmax_terms(arrays, dy, axis):
+    """dx = dy - exp(y) Σ dy, likewise."""
+    y, _ = reference.softmax_forward(arrays["x"], axis)
+    dy = np.abs(dy)
+    return {"x": dy + y * dy.sum(axis, keepdims=True)}
+
+
 def batch(case):
     """Axis 0, unless the softmax is along it."""
     shape = case.shapes["x"]
@@ -54,6 +71,7 @@ SPECS = (
         work=streaming(1, 1, EXP_FLOPS + 4),  # maximum, difference, sum, quotient
         backward_work=streaming(2, 1, 4),
         depth=depth,
+        gradient_terms=softmax_terms,
         batch=batch,
         sized=lambda n: softmax_case(rows_of(n)),
         exact=False,
@@ -67,6 +85,7 @@ SPECS = (
         work=streaming(1, 1, EXP_FLOPS + 5),
         backward_work=streaming(2, 1, EXP_FLOPS + 3),
         depth=depth,
+        gradient_terms=log_softmax_terms,
         batch=batch,
         sized=lambda n: softmax_case(rows_of(n)),
         exact=False,
