@@ -76,36 +76,19 @@ KINDS = {
     "mode or None": values("unknown", "", 1, True, NAN, b"relu", ["relu"], np.array(["relu"]), {}, Strange()),
 }  # fmt: skip
 
+FLAGS = (
+    "relu", "is_causal", "enable_gqa", "training", "scale_grad_by_freq", "sparse", "log_target", "nesterov", "maximize",
+    "first", "ceil_mode", "error_if_nonfinite", "return_indices", "count_include_pad", "reverse", "use_input_stats",
+    "align_corners",
+)  # fmt: skip
+MODES = "algo", "approximate", "reduction", "mode", "position", "nonlinearity", "variant", "method"
 ANY_OP = {
-    **dict.fromkeys(
-        [
-            "relu",
-            "is_causal",
-            "enable_gqa",
-            "training",
-            "scale_grad_by_freq",
-            "sparse",
-            "log_target",
-            "nesterov",
-            "maximize",
-            "first",
-            "ceil_mode",
-            "error_if_nonfinite",
-            "return_indices",
-            "count_include_pad",
-            "reverse",
-            "use_input_stats",
-            "align_corners",
-        ],
-        "flag",
-    ),
-    **dict.fromkeys(
-        ["algo", "approximate", "reduction", "mode", "position", "nonlinearity", "variant", "method"], "mode"
-    ),
-    **dict.fromkeys(["negative_slope", "threshold", "value", "min_val", "max_val"], "number"),
-    **dict.fromkeys(["groups", "num_groups", "step"], "count"),
-    **dict.fromkeys(["kernel_size", "dilation", "block"], "sizes"),
-    **dict.fromkeys(["lr", "weight_decay", "clip_value"], "finite, at least 0"),
+    **dict.fromkeys(FLAGS, "flag"),
+    **dict.fromkeys(MODES, "mode"),
+    **dict.fromkeys(("negative_slope", "threshold", "value", "min_val", "max_val"), "number"),
+    **dict.fromkeys(("groups", "num_groups", "step"), "count"),
+    **dict.fromkeys(("kernel_size", "dilation", "block"), "sizes"),
+    **dict.fromkeys(("lr", "weight_decay", "clip_value"), "finite, at least 0"),
     "activation": "mode or None",
     "alpha": "number",
     "axis": "axis",
