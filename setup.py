@@ -3,6 +3,7 @@
 Environment:
     FASTNN_NO_OPENMP=1   build without OpenMP (kernels run serially)
     FASTNN_DEBUG=1       bounds checks in Cython, -Og -g (for C: FASTNN_SANITIZE)
+    FASTNN_COVERAGE=1    counts executed lines for gcov (tests/reliability/coverage_report.py)
     FASTNN_SANITIZE=...  passed to -fsanitize= of compiler and linker, e.g. address,undefined
 """
 
@@ -24,6 +25,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).resolve().parent
 DEBUG = os.environ.get("FASTNN_DEBUG", "") not in ("", "0")
 NO_OPENMP = os.environ.get("FASTNN_NO_OPENMP", "") not in ("", "0")
+COVERAGE = os.environ.get("FASTNN_COVERAGE", "") not in ("", "0")
 SANITIZE = os.environ.get("FASTNN_SANITIZE", "")
 
 # Those that this process may use.
@@ -44,6 +46,9 @@ COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden", "-ffp-contrac
           "-fno-trapping-math"]  # fmt: skip
 COMMON += ["-Og", "-g", "-UNDEBUG", "-DFNN_DEBUG"] if DEBUG else ["-O3", "-g0"]
 LINK = []
+if COVERAGE:  # atomic: counts of loops that several threads run are differences of counters, which must not be lost
+    COMMON += ["-O1", "--coverage", "-fprofile-update=atomic"]
+    LINK += ["--coverage"]
 if SANITIZE:
     COMMON += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
     LINK += [f"-fsanitize={SANITIZE}"]

@@ -36,9 +36,11 @@ from fastnn.descriptors.norm import (
 from fastnn.descriptors.options import (
     cached,
     checked_lengths,
+    flag,
     hashable,
     is_int,
     number,
+    one_of,
     pair,
 )
 from fastnn.descriptors.pool import (
@@ -78,6 +80,7 @@ __all__ = [
     "conv1d_desc",
     "conv2d_desc",
     "conv_transpose2d_desc",
+    "flag",
     "group_norm_desc",
     "hashable",
     "instance_norm_desc",
@@ -86,6 +89,7 @@ __all__ = [
     "max_unpool1d_desc",
     "max_unpool2d_desc",
     "number",
+    "one_of",
     "pad_desc",
     "pair",
     "pool1d_desc",

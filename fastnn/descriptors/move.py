@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite, prod
 
-from fastnn.descriptors.options import cached, check_size, is_int, number, pair
+from fastnn.descriptors.options import cached, check_size, flag, is_int, number, one_of, pair
 
 LONGEST = 2**31 - 1
 """Pixels on an axis of an image: kernels of single precision index with as many bits."""
@@ -103,7 +103,7 @@ def upsample_desc(op, x_shape, size=None, scale_factor=None, align_corners=False
     if min(size) < 1:
         name, value = ("size", size) if factors is None else ("scale_factor", scale_factor)
         raise ValueError(f"{op}: {name} {value!r} leaves nothing of x (shape {x_shape})")
-    if align_corners:
+    if flag(align_corners, op, "align_corners"):
         scale = tuple((n - 1) / (o - 1) if o > 1 else 0.0 for n, o in zip(sizes, size, strict=True))
     elif factors is None:
         scale = tuple(n / o for n, o in zip(sizes, size, strict=True))
@@ -111,7 +111,7 @@ def upsample_desc(op, x_shape, size=None, scale_factor=None, align_corners=False
         scale = tuple(1 / f for f in factors)
     if axes == 1:
         x_shape, size, scale = (*x_shape[:2], 1, *sizes), (1, *size), (1.0, *scale)
-    return described(op, x_shape, size, scale, bool(align_corners))
+    return described(op, x_shape, size, scale, align_corners)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,7 @@ def joined(x_shape, y_shape, before):
 def pad_desc(x_shape, pad, mode="constant"):
     """The descriptor of pad."""
     ndim = len(x_shape)
-    if mode not in ("constant", "reflect", "replicate", "circular"):
-        raise ValueError(f"pad: mode is {mode!r}, expected 'constant', 'reflect', 'replicate' or 'circular'")
+    one_of("pad", "mode", mode, "constant", "reflect", "replicate", "circular")
     if not isinstance(pad, tuple) or not all(is_int(p) for p in pad):
         raise TypeError(f"pad: pad must be a tuple of integers, got {pad!r}")
     count = len(pad) // 2

@@ -166,6 +166,6 @@ def response_norm_desc(x_shape, size):
         raise ValueError(f"local_response_norm: x has shape {x_shape}, expected (N, C, *spatial)")
     if not is_int(size):
         raise TypeError(f"local_response_norm: size must be an integer, got {size!r}")
-    if size < 1:
-        raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
+    if not 1 <= size < 2**31:
+        raise ValueError(f"local_response_norm: size must be at least 1, below 2**31, got {size}")
     return ResponseNormDesc(x_shape[0], x_shape[1], prod(x_shape[2:]), int(size))

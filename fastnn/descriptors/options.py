@@ -72,6 +72,23 @@ def number(value, op, name):
     return float(value)
 
 
+def flag(value, op, name):
+    """An option that is True or False, of Python or NumPy; not whatever else has a truth value."""
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
+        raise TypeError(f"{op}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def one_of(op, name, value, *expected):
+    """value, if it is one of the expected ones."""
+    if not (value is None or isinstance(value, str)) or value not in expected:
+        *others, last = map(repr, expected)
+        raise ValueError(f"{op}: {name} is {value!r}, expected {', '.join(others)} or {last}")
+    return value
+
+
 def check_size(op, name, shape):
     """ValueError for an array whose size in bytes would overflow, whatever the batch."""
     if prod(max(size, 1) for size in shape) >= 2**60:

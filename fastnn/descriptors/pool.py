@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from fastnn.descriptors.options import cached, check_size, is_int, pair
+from fastnn.descriptors.options import cached, check_size, flag, is_int, one_of, pair
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def pool2d_desc(op, x_shape, kernel_size, stride=None, padding=0, dilation=1, ce
     if padding[0] > kernel[0] // 2 or padding[1] > kernel[1] // 2:
         raise ValueError(f"{op}: padding must be at most half of kernel_size, got {padding} with {kernel}")
     oh, ow = (
-        pool_outputs(op, *axis, bool(ceil_mode))
+        pool_outputs(op, *axis, flag(ceil_mode, op, "ceil_mode"))
         for axis in zip(("height", "width"), (h, w), kernel, stride, padding, dilation, strict=True)
     )
     return Pool2dDesc(n, c, h, w, kernel, stride, padding, dilation, oh, ow)
@@ -130,8 +130,7 @@ class Subsample2dDesc:
 def subsample2d_desc(x_shape, block, position="upper_left"):
     """The descriptor of subsample2d; ValueError or TypeError naming the argument that does not fit."""
     n, c, h, w = x_shape
-    if position not in ("upper_left", "middle"):
-        raise ValueError(f"subsample2d: position must be 'upper_left' or 'middle', got {position!r}")
+    one_of("subsample2d", "position", position, "upper_left", "middle")
     block = pair(block, "subsample2d", "block", 1)
     if c == 0:
         raise ValueError(f"subsample2d: x has no channels (shape {x_shape})")

@@ -11,6 +11,13 @@ from fastnn.kernels.runtime cimport Scratch, fresh, scratch
 cnp.import_array()
 
 
+def refuse_mask(object x, str op, str name):
+    """TypeError for a masked array."""
+    # np.ma is named here only, because NumPy imports it when it is first named, for a seventh of its own time.
+    if not cnp.PyArray_CheckExact(x) and isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{op}: {name} is a masked array, and its mask would be lost; fill it first")
+
+
 cdef cnp.ndarray conform(object x, str op, str name, cnp.ndarray like):
     """x as a C-contiguous aligned ndarray of float32 or float64, copied only where its layout demands it."""
     cdef int kind
@@ -23,9 +30,7 @@ cdef cnp.ndarray conform(object x, str op, str name, cnp.ndarray like):
         raise TypeError(f"{op}: {name} has dtype {(<object>x).dtype}, expected {(<object>like).dtype} "
                         "like the first argument")
     if not cnp.PyArray_CheckExact(x):
-        # np.ma is named here only, because NumPy imports it when it is first named, for a seventh of its own time.
-        if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"{op}: {name} is a masked array, and its mask would be lost; fill it first")
+        refuse_mask(x, op, name)
         # A subclass may redefine what an operator uses: np.matrix.sum keeps the axis.
         x = np.asarray(x)
     return x if cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x) else np.require(x, requirements="CA")
@@ -286,6 +291,7 @@ def integer_array(object x, str op, str name, tuple shape):
     if not cnp.PyArray_Check(x) or not cnp.PyArray_ISINTEGER(<cnp.ndarray>x):
         came = f"an array of {(<object>x).dtype}" if cnp.PyArray_Check(x) else type(x).__name__
         raise TypeError(f"{op}: {name} must be a NumPy array of integers, got {came}")
+    refuse_mask(x, op, name)
     if shape is not None and (<object>x).shape != shape:
         raise ValueError(f"{op}: {name} has shape {(<object>x).shape}, expected {shape}")
     if cnp.PyArray_TYPE(<cnp.ndarray>x) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>x):

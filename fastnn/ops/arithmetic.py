@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.descriptors import flag
 from fastnn.kernels import elementwise as kernels
 from fastnn.ops._arrays import array, array_of_shape, destination, empty_like
 
@@ -26,12 +27,13 @@ def add_forward(a, b, *, relu=False, out=None, keep=True):
     to write y to, None for a new one; it may be a or b itself. Returns (y, ctx).
     """
     a = array(a, "add", "a")
+    relu = flag(relu, "add", "relu")
     b = array_of_shape(b, "add", "b", a.shape, a)
     y = destination(out, "add", a, False, "a")
     if out is not None:
         destination(out, "add", b, False, "b")
     kernels.add(a, b, y, relu)
-    return y, AddCtx(y.shape, y if relu else np.empty(0, y.dtype), bool(relu)) if keep else None
+    return y, AddCtx(y.shape, y if relu else np.empty(0, y.dtype), relu) if keep else None
 
 
 def add_backward(dy, ctx, needs=(True, True)):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import AttentionDesc, additive_attention_desc, attention_desc, number
+from fastnn.descriptors import AttentionDesc, additive_attention_desc, attention_desc, flag, number
 from fastnn.kernels import additive_attention as additive_kernels
 from fastnn.kernels import attention as kernels
 from fastnn.ops._arrays import array, array_of_shape, arrays_alike, empty
@@ -71,9 +71,9 @@ def forward(op, q, k, v, mask, is_causal, scale, enable_gqa, need_weights, keep)
     k = array(k, op, "k", like=q)
     v = array(v, op, "v", like=q)
     mask = None if mask is None else mask_array(mask, op, q)
-    desc = attention_desc(op, q.shape, k.shape, v.shape, None if mask is None else mask.shape, bool(enable_gqa))
+    enable_gqa, is_causal = flag(enable_gqa, op, "enable_gqa"), flag(is_causal, op, "is_causal")
+    desc = attention_desc(op, q.shape, k.shape, v.shape, None if mask is None else mask.shape, enable_gqa)
     scale = desc.e**-0.5 if scale is None else number(scale, op, "scale")
-    is_causal = bool(is_causal)
     y = empty(desc.y_shape, q)
     weights = empty(desc.weights_shape, q) if need_weights else None
     maxima, norms = (empty((desc.heads, desc.t), q) for _ in range(2)) if keep or need_weights else (None, None)

@@ -14,6 +14,7 @@ from fastnn.descriptors import (
     conv_transpose2d_desc,
     hashable,
     is_int,
+    one_of,
     pair,
 )  # fmt: skip
 from fastnn.kernels import conv as direct
@@ -144,13 +145,13 @@ class Choice(NamedTuple):
 
 def choose(op, algorithms, desc, dtype, algo):
     """The first algorithms that can be used and pay; or the one named, ValueError if it declines."""
-    named = [a for a in algorithms if a.name == algo]
+    named = [a for a in algorithms if isinstance(algo, str) and a.name == algo]
     if named:
         reason = named[0].declines(desc, dtype)
         if reason is not None:
             raise ValueError(f"{op}: algo={algo!r} cannot be used here: {reason}")
         return Choice(*named * len(DIRECTIONS))
-    if algo not in ("auto", "exact"):
+    if not isinstance(algo, str) or algo not in ("auto", "exact"):
         names = ", ".join(repr(a.name) for a in algorithms)
         raise ValueError(f"{op}: unknown algo {algo!r}, expected 'auto', 'exact', {names}")
     usable = [
@@ -241,9 +242,7 @@ def conv2d_forward(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, *, a
     desc, choice = conv2d_plan(x.shape, w.shape, x.dtype, stride, padding, dilation, groups, algo)
     if b is not None:
         b = array_of_shape(b, "conv2d", "b", (desc.k,), x)
-    if activation is not None and activation != "relu":
-        raise ValueError(f"conv2d: activation must be None or 'relu', got {activation!r}")
-    relu = activation is not None
+    relu = one_of("conv2d", "activation", activation, None, "relu") is not None
     y = empty(desc.y_shape, x)
     if desc.n:
         form = None if prepared is None else prepared.form(choice.forward, desc)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import is_int, number
+from fastnn.descriptors import flag, is_int, number
 from fastnn.kernels import dropout as kernels
 from fastnn.ops._arrays import array, array_of_shape, destination, empty_indices, empty_like
 
@@ -105,7 +105,7 @@ def probability(p, op, training):
     p = number(p, op, "p")
     if not 0 <= p <= 1:
         raise ValueError(f"{op}: p is {p}, expected 0 to 1")
-    return p if training else 0.0
+    return p if flag(training, op, "training") else 0.0
 
 
 def inverse(p):

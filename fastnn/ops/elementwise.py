@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import number
+from fastnn.descriptors import number, one_of
 from fastnn.kernels import elementwise as kernels
 from fastnn.ops._arrays import array, array_of_shape, destination, empty_like
 
@@ -144,9 +144,7 @@ def gelu_forward(x, approximate="none", *, out=None, keep=True):
     approximate: "none", within 6 units in the last place, also where Φ(x) is tiny; or "tanh" for the paper's
     y = x (1 + tanh u) / 2 with u = √(2/π) (x + 0.044715 x³), within 5 units, and 2|u| more where x < 0.
     """
-    if approximate not in GELU:
-        raise ValueError(f"gelu: approximate is {approximate!r}, expected 'none' or 'tanh'")
-    return forward("gelu", GELU[approximate], x, out, keep)
+    return forward("gelu", GELU[one_of("gelu", "approximate", approximate, *GELU)], x, out, keep)
 
 
 gelu_backward = backward_of("gelu", "dx = dy * (Φ(x) + x φ(x)), or the derivative of the approximation.")

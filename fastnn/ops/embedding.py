@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import is_int, number
+from fastnn.descriptors import flag, is_int, number
 from fastnn.kernels import embedding as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty, index_array, writable
 
@@ -37,14 +37,18 @@ def embedding_forward(
     (*x.shape, D). Raises ValueError for an index out of range, naming it.
     """
     op = "embedding"
-    weight = array(weight, op, "weight", 2, "(V, D)") if max_norm is None else weight
+    norm_type = number(norm_type, op, "norm_type")
+    if not norm_type > 0:
+        raise ValueError(f"{op}: norm_type is {norm_type}, expected a positive number")
+    given, weight = weight, array(weight, op, "weight", 2, "(V, D)")
     if max_norm is not None:
-        weight = writable(weight, op, "weight", array(weight, op, "weight", 2, "(V, D)").shape, None)
-        max_norm, norm_type = number(max_norm, op, "max_norm"), number(norm_type, op, "norm_type")
-        if not norm_type > 0:
-            raise ValueError(f"{op}: norm_type is {norm_type}, expected a positive number")
+        weight = writable(given, op, "weight", weight.shape, None)
+        max_norm = number(max_norm, op, "max_norm")
+        if not max_norm >= 0:
+            raise ValueError(f"{op}: max_norm is {max_norm}, expected a number, at least 0, or None")
     rows, d = weight.shape
-    if sparse:
+    scale_grad_by_freq = flag(scale_grad_by_freq, op, "scale_grad_by_freq")
+    if flag(sparse, op, "sparse"):
         raise ValueError(f"{op}: sparse is {sparse!r}, expected False: gradients are dense")
     if padding_idx is None:
         padding_idx = -1
@@ -61,7 +65,7 @@ def embedding_forward(
     kernels.gather(x, weight, y)
     if not keep:
         return y, None
-    return y, EmbeddingCtx(x, rows, np.empty(0, weight.dtype), padding_idx, bool(scale_grad_by_freq), y.shape)
+    return y, EmbeddingCtx(x, rows, np.empty(0, weight.dtype), padding_idx, scale_grad_by_freq, y.shape)
 
 
 def embedding_backward(dy, ctx):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import is_int, number
+from fastnn.descriptors import flag, is_int, number, one_of
 from fastnn.kernels import loss as kernels
 from fastnn.ops._arrays import array, array_of_shape, axis_layout, empty, empty_like, index_array
 from fastnn.ops.softmax import layout_along
@@ -35,9 +35,7 @@ __all__ = [
 
 def check_reduction(reduction, op, *more):
     """ValueError unless reduction is one that losses know, or one more."""
-    if reduction not in ("mean", "sum", "none", *more):
-        known = ", ".join(map(repr, ("mean", *more, "sum")))
-        raise ValueError(f"{op}: reduction is {reduction!r}, expected {known} or 'none'")
+    one_of(op, "reduction", reduction, "mean", *more, "sum", "none")
 
 
 def gradient_of_loss(dy, op, shape, like):
@@ -397,7 +395,7 @@ def kl_div_forward(x, target, reduction="mean", log_target=False, *, keep=True):
     divergence's definition), "sum", or "none". Returns (loss, ctx); a reduced loss is 0-d.
     """
     check_reduction(reduction, "kl_div", "batchmean")
-    return pair_forward("kl_div", KL_DIV[bool(log_target)], x, target, reduction, keep)
+    return pair_forward("kl_div", KL_DIV[flag(log_target, "kl_div", "log_target")], x, target, reduction, keep)
 
 
 kl_div_backward = pair_backward_of(

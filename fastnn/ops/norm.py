@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import BatchNormDesc, batch_norm_desc, number
+from fastnn.descriptors import BatchNormDesc, batch_norm_desc, flag, number
 from fastnn.kernels import norm as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty_like, writable
 
@@ -78,6 +78,7 @@ def batch_norm_forward(
     x = array(x, "batch_norm", "x")
     desc = batch_norm_desc(x.shape)
     channels = (desc.c,)
+    training, relu = flag(training, "batch_norm", "training"), flag(relu, "batch_norm", "relu")
     eps = number(eps, "batch_norm", "eps")
     if not eps >= 0:
         raise ValueError(f"batch_norm: eps must not be negative or NaN, got {eps}")

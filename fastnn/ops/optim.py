@@ -10,7 +10,7 @@ at least 0. Only clip_grad_norm returns something. Raises TypeError or ValueErro
 
 from math import inf, isfinite
 
-from fastnn.descriptors import is_int, number
+from fastnn.descriptors import flag, is_int, number
 from fastnn.kernels import optim as kernels
 from fastnn.ops._arrays import empty, lists_alike
 
@@ -24,6 +24,11 @@ def numbers(op, **options):
         if not 0 <= value < inf:
             raise ValueError(f"{op}: {name} is {value}, expected a finite number, at least 0")
     return options.values()
+
+
+def flags(op, **options):
+    """Check that all options are True or False, and return them."""
+    return [flag(value, op, name) for name, value in options.items()]
 
 
 def below_one(op, name, value):
@@ -64,6 +69,7 @@ def ready_sgd(lists, lr, momentum, dampening, weight_decay, nesterov, maximize, 
     op = "sgd_step"
     lr, momentum, weight_decay = numbers(op, lr=lr, momentum=momentum, weight_decay=weight_decay)
     dampening = number(dampening, op, "dampening")
+    nesterov, maximize, first = flags(op, nesterov=nesterov, maximize=maximize, first=first)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             f"{op}: nesterov with momentum {momentum} and dampening {dampening}, "
@@ -74,7 +80,7 @@ def ready_sgd(lists, lr, momentum, dampening, weight_decay, nesterov, maximize, 
     lists = lists_alike(op, ("params", "grads", "momentum_buffers"), lists, 2, 1)
     if not lists[0]:
         return nothing
-    return kernels.sgd(lists, lr, momentum, dampening, weight_decay, bool(nesterov), bool(maximize), bool(first))
+    return kernels.sgd(lists, lr, momentum, dampening, weight_decay, nesterov, maximize, first)
 
 
 def rmsprop_step(
@@ -96,28 +102,30 @@ def ready_rmsprop(lists, lr, alpha, eps, weight_decay, momentum, maximize):
     lr, alpha, eps, weight_decay, momentum = numbers(
         op, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum
     )
+    (maximize,) = flags(op, maximize=maximize)
     if momentum != 0 and lists[4] is None:
         raise ValueError(f"{op}: momentum_buffers is None, expected a list of arrays for a momentum of {momentum}")
     names = ("params", "grads", "square_avgs", "grad_avgs", "momentum_buffers")
     lists = lists_alike(op, names, lists, 3, 1)
     if not lists[0]:
         return nothing
-    return kernels.rmsprop(lists, lr, alpha, eps, weight_decay, momentum, bool(maximize))
+    return kernels.rmsprop(lists, lr, alpha, eps, weight_decay, momentum, maximize)
 
 
 def ready_adam(op, decoupled, lists, step, lr, betas, eps, weight_decay, maximize):
     """adam_step, or decoupled adamw_step, as ready_sgd."""
     if not is_int(step):
         raise TypeError(f"{op}: step must be an integer, got {step!r}")
-    if step < 1:
-        raise ValueError(f"{op}: step is {step}, expected at least 1")
+    if not 1 <= step < 2**63:
+        raise ValueError(f"{op}: step is {step}, expected at least 1 and below 2**63")
     beta1, beta2 = decay_rates(op, betas)
     lr, eps, weight_decay = numbers(op, lr=lr, eps=eps, weight_decay=weight_decay)
+    (maximize,) = flags(op, maximize=maximize)
     names = ("params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs")
     lists = lists_alike(op, names, lists, 4, 1)
     if not lists[0]:
         return nothing
-    return kernels.adam(lists, step, lr, beta1, beta2, eps, weight_decay, decoupled, bool(maximize))
+    return kernels.adam(lists, step, lr, beta1, beta2, eps, weight_decay, decoupled, maximize)
 
 
 def adam_step(
@@ -156,6 +164,9 @@ def clip_grad_norm(grads, max_norm, norm_type=2.0, error_if_nonfinite=False):
     max_norm, norm_type = number(max_norm, op, "max_norm"), number(norm_type, op, "norm_type")
     if norm_type not in (2, inf):
         raise ValueError(f"{op}: norm_type is {norm_type}, expected 2 or inf")
+    if not max_norm >= 0:
+        raise ValueError(f"{op}: max_norm is {max_norm}, expected a number, at least 0")
+    (error_if_nonfinite,) = flags(op, error_if_nonfinite=error_if_nonfinite)
     (grads,) = lists_alike(op, ("grads",), (grads,), 1)
     if not grads:
         raise ValueError(f"{op}: grads is empty, expected at least one array")

@@ -13,6 +13,7 @@ from fastnn.descriptors import (
     Subsample2dDesc,
     adaptive_pool1d_desc,
     adaptive_pool2d_desc,
+    flag,
     is_int,
     max_unpool1d_desc,
     max_unpool2d_desc,
@@ -103,8 +104,9 @@ def output_gradient(dy, op, desc, like, row):
 # ---- maximum and minimum ----
 
 
-def select(x, desc, minimum, return_indices, keep):
+def select(op, x, desc, minimum, return_indices, keep):
     """(y, ctx) of the maximum, or minimum, of every window."""
+    return_indices = flag(return_indices, op, "return_indices")
     y = empty(desc.y_shape, x)
     index = None
     if keep or return_indices:
@@ -141,7 +143,7 @@ def max_pool2d_forward(
     """
     x = array(x, "max_pool2d", "x", 4, LAYOUT)
     desc = pool2d_desc("max_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    return select(x, desc, False, return_indices, keep)
+    return select("max_pool2d", x, desc, False, return_indices, keep)
 
 
 def max_pool2d_backward(dy, ctx):
@@ -155,7 +157,7 @@ def min_pool2d_forward(
     """The minimum of every window; otherwise as max_pool2d_forward."""
     x = array(x, "min_pool2d", "x", 4, LAYOUT)
     desc = pool2d_desc("min_pool2d", x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    return select(x, desc, True, return_indices, keep)
+    return select("min_pool2d", x, desc, True, return_indices, keep)
 
 
 def min_pool2d_backward(dy, ctx):
@@ -170,7 +172,7 @@ def max_pool1d_forward(
     indices in the row."""
     x = row_image(x, "max_pool1d")
     desc = pool1d_desc("max_pool1d", (*x.shape[:2], x.shape[3]), kernel_size, stride, padding, dilation, ceil_mode)
-    y, ctx = select(x, desc, False, return_indices, keep)
+    y, ctx = select("max_pool1d", x, desc, False, return_indices, keep)
     return rows(y), ctx
 
 
@@ -185,7 +187,7 @@ def min_pool1d_forward(
     """The minimum of every window of rows x (N, C, L); otherwise as max_pool1d_forward."""
     x = row_image(x, "min_pool1d")
     desc = pool1d_desc("min_pool1d", (*x.shape[:2], x.shape[3]), kernel_size, stride, padding, dilation, ceil_mode)
-    y, ctx = select(x, desc, True, return_indices, keep)
+    y, ctx = select("min_pool1d", x, desc, True, return_indices, keep)
     return rows(y), ctx
 
 
@@ -202,7 +204,8 @@ def adaptive_max_pool2d_forward(x, output_size, return_indices=False, *, keep=Tr
     return_indices and results as in max_pool2d_forward.
     """
     x = array(x, "adaptive_max_pool2d", "x", 4, LAYOUT)
-    return select(x, adaptive_pool2d_desc("adaptive_max_pool2d", x.shape, output_size), False, return_indices, keep)
+    desc = adaptive_pool2d_desc("adaptive_max_pool2d", x.shape, output_size)
+    return select("adaptive_max_pool2d", x, desc, False, return_indices, keep)
 
 
 def adaptive_max_pool2d_backward(dy, ctx):
@@ -214,7 +217,7 @@ def adaptive_max_pool1d_forward(x, output_size, return_indices=False, *, keep=Tr
     """The same for rows x (N, C, L); output_size: an integer, or None for L."""
     x = row_image(x, "adaptive_max_pool1d")
     desc = adaptive_pool1d_desc("adaptive_max_pool1d", (*x.shape[:2], x.shape[3]), output_size)
-    y, ctx = select(x, desc, False, return_indices, keep)
+    y, ctx = select("adaptive_max_pool1d", x, desc, False, return_indices, keep)
     return rows(y), ctx
 
 
@@ -259,7 +262,7 @@ def avg_pool2d_forward(
         divisor = divisor_override
         if not is_int(divisor) or not 0 < abs(divisor) < 2**63:
             raise ValueError(f"avg_pool2d: divisor_override must be an integer other than 0, got {divisor!r}")
-    return average(x, desc, keep, divisor, bool(count_include_pad))
+    return average(x, desc, keep, divisor, flag(count_include_pad, "avg_pool2d", "count_include_pad"))
 
 
 def avg_pool2d_backward(dy, ctx):
@@ -271,7 +274,7 @@ def avg_pool1d_forward(x, kernel_size, stride=None, padding=0, ceil_mode=False, 
     """The average of every window of rows x (N, C, L); options, integers, as in avg_pool2d_forward."""
     x = row_image(x, "avg_pool1d")
     desc = pool1d_desc("avg_pool1d", (*x.shape[:2], x.shape[3]), kernel_size, stride, padding, 1, ceil_mode)
-    y, ctx = average(x, desc, keep, 0, bool(count_include_pad))
+    y, ctx = average(x, desc, keep, 0, flag(count_include_pad, "avg_pool1d", "count_include_pad"))
     return rows(y), ctx
 
 
@@ -314,7 +317,7 @@ def power(op, x, desc, norm_type, keep):
     if norm == 0 or norm != norm:
         raise ValueError(f"{op}: norm_type must be a number other than 0, got {norm_type!r}")
     if norm in (np.inf, -np.inf):
-        y, ctx = select(np.abs(x), desc, norm < 0, False, keep)
+        y, ctx = select(op, np.abs(x), desc, norm < 0, False, keep)
         return y, NormCtx(desc, norm, x, ctx.where) if keep else None
     y = empty(desc.y_shape, x)
     kernels.power(x, y, desc.geometry, norm)

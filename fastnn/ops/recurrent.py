@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import GATES, RecurrentDesc, checked_lengths, recurrent_desc
+from fastnn.descriptors import GATES, RecurrentDesc, checked_lengths, flag, one_of, recurrent_desc
 from fastnn.kernels import recurrent as kernels
 from fastnn.ops._arrays import array_of_shape, arrays_alike, common_sizes, empty
 from fastnn.ops.linear import product
@@ -126,13 +126,6 @@ def explain(op, x, w_ih, w_hh, b_ih, b_hh, *others):
             array_of_shape(argument, op, name, shape, x)
 
 
-def choice(op, name, value, *expected):
-    """value, if it is one of the expected ones."""
-    if value not in expected:
-        raise ValueError(f"{op}: {name} is {value!r}, expected {' or '.join(map(repr, expected))}")
-    return value
-
-
 def rows_of(op, lengths, t, n):
     """Rows of samples with so many steps, or None if all have t."""
     lengths = checked_lengths(op, lengths, t, n)
@@ -172,6 +165,7 @@ def forward(op, cell, arrays, sizes, lengths, reverse, keep):
     w_hr, h0, c0 = others if len(others) == 3 else (None, *others, None)
     t, n, d, size, p = sizes
     lstm, shape = len(others) == 3, x.shape
+    reverse = flag(reverse, op, "reverse")
     rows = None if lengths is None else rows_of(op, lengths, t, n)
     if rows is None:
         x, steps, offset = x.reshape(-1, d), max(t, 1), None
@@ -401,7 +395,7 @@ def lstm_backward(dy, ctx, needs=(True,) * 8):
 
 
 def gru_cell(op, variant):
-    return kernels.CELLS["gru_" + choice(op, "variant", variant, "torch", "paper")]
+    return kernels.CELLS["gru_" + one_of(op, "variant", variant, "torch", "paper")]
 
 
 def gru_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, variant="torch", keep=True):
@@ -458,7 +452,7 @@ def gru_backward(dy, ctx, needs=(True,) * 6):
 
 
 def rnn_cell(op, nonlinearity):
-    return kernels.CELLS["rnn_" + choice(op, "nonlinearity", nonlinearity, "tanh", "relu")]
+    return kernels.CELLS["rnn_" + one_of(op, "nonlinearity", nonlinearity, "tanh", "relu")]
 
 
 def rnn_step_forward(x, w_ih, w_hh, b_ih=None, b_hh=None, *, h0=None, nonlinearity="tanh", keep=True):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import RowNormDesc, group_norm_desc, instance_norm_desc, layer_norm_desc, number
+from fastnn.descriptors import RowNormDesc, flag, group_norm_desc, instance_norm_desc, layer_norm_desc, number
 from fastnn.kernels import row_norm as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty_like, writable
 from fastnn.ops.norm import batch_norm_backward, batch_norm_forward
@@ -168,7 +168,9 @@ def instance_norm_forward(
     Raises ValueError for an eps below 0, and for statistics of a single value.
     """
     x = array(x, "instance_norm", "x")
-    desc = instance_norm_desc(x.shape, bool(use_input_stats))
+    use_input_stats = flag(use_input_stats, "instance_norm", "use_input_stats")
+    momentum = number(momentum, "instance_norm", "momentum")
+    desc = instance_norm_desc(x.shape, use_input_stats)
     if not use_input_stats:
         eps = checked_eps(eps, "instance_norm")
         given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}

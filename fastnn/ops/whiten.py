@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.descriptors import number
+from fastnn.descriptors import flag, number, one_of
 from fastnn.ops._arrays import array, array_of_shape, writable
 
 __all__ = ["whiten_backward", "whiten_forward"]
@@ -58,13 +58,12 @@ def whiten_forward(
     n, d = x.shape
     if d == 0:
         raise ValueError(f"whiten: x has shape {x.shape}, expected at least one feature")
-    if method not in ("pca", "zca"):
-        raise ValueError(f"whiten: method is {method!r}, expected 'pca' or 'zca'")
+    one_of("whiten", "method", method, "pca", "zca")
+    training, momentum = flag(training, "whiten", "training"), number(momentum, "whiten", "momentum")
     eps = number(eps, "whiten", "eps")
     if not eps >= 0:
         raise ValueError(f"whiten: eps must not be negative or NaN, got {eps}")
     if training:
-        momentum = number(momentum, "whiten", "momentum")
         if n == 1:
             raise ValueError(f"whiten: x of shape {x.shape} has one sample, expected more than one when training")
         if running_mean is not None:
@@ -94,7 +93,7 @@ def whiten_forward(
         if method == "zca":
             matrix = vectors @ matrix
         y = ((wide - mean) @ matrix.T).astype(x.dtype)
-    ctx = WhitenCtx(x, mean, matrix, values, vectors, method, eps, bool(training)) if keep else None
+    ctx = WhitenCtx(x, mean, matrix, values, vectors, method, eps, training) if keep else None
     return y, ctx
 
 
