@@ -61,7 +61,8 @@ def test_every_allocation_fails_once(spec, scaled):
     )
     with forced(threads=1):
         failed = [fail_case(spec, case, dtype) for case, dtype in cases]
-    assert all(failed) or spec.updates
+    print(f"{spec.name}: {sum(failed)} allocations in {len(cases)} cases")
+    assert all(failed)
 
 
 def heaviest(spec):
