@@ -38,6 +38,16 @@ def algorithms(spec, case, dtype):
     return [algo for algo in spec.algos if why_not(spec, case, dtype, algo) is None] or [None]
 
 
+def arrays_of(arguments):
+    """The arrays among arguments by name, those in lists one by one."""
+    return [x for x in flat(arguments).values() if isinstance(x, np.ndarray)]
+
+
+def smallest(spec):
+    """The case of an operator with fewest bytes."""
+    return min(spec.cases, key=lambda case: sum(x.nbytes for x in arrays_of(spec.inputs(case))))
+
+
 def with_algo(case, algo):
     return case if algo is None else case._replace(options={**case.options, "algo": algo})
 

@@ -45,6 +45,15 @@ def counted(num_batches_tracked):
     return num_batches_tracked.item()
 
 
+def update(running, new, momentum):
+    """Running statistics, None for those that are not kept, become (1 - momentum) * running + momentum * new: all of
+    them, or none if memory runs out."""
+    results = [None if r is None else (1 - momentum) * r + momentum * n for r, n in zip(running, new, strict=True)]
+    for r, result in zip(running, results, strict=True):
+        if r is not None:
+            np.copyto(r, result, casting="same_kind")
+
+
 def batch_norm_forward(
     x,
     weight=None,
@@ -103,9 +112,6 @@ def batch_norm_forward(
             running_mean = writable(running_mean, "batch_norm", "running_mean", channels, x)
         if running_var is not None:
             running_var = writable(running_var, "batch_norm", "running_var", channels, x)
-        if num_batches_tracked is not None and desc.n:
-            count = counted(num_batches_tracked)
-            momentum = 1 / count if momentum is None else momentum
     else:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed when training=False")
@@ -115,15 +121,20 @@ def batch_norm_forward(
     y = empty_like(x)
     mean = np.zeros(channels) if keep else None
     invstd = np.zeros(channels) if keep else None
+    added = residual is not None
+    ctx = None
+    if keep:
+        kept = y if relu and added else None
+        ctx = BatchNormCtx(desc, x, weight, bias, mean, invstd, training, relu, added, kept)
     if desc.n:
+        if training and num_batches_tracked is not None:  # behind all that may fail
+            count = counted(num_batches_tracked)
+            momentum = 1 / count if momentum is None else momentum
         kernels.batch_norm(
             x, weight, bias, running_mean, running_var, residual, y, mean, invstd, desc.n, desc.c, desc.s, training,
-            momentum, eps, relu, desc.flops, desc.bytes(x.itemsize, residual is not None),
+            momentum, eps, relu, desc.flops, desc.bytes(x.itemsize, added),
         )  # fmt: skip
-    if not keep:
-        return y, None
-    added = residual is not None
-    return y, BatchNormCtx(desc, x, weight, bias, mean, invstd, training, relu, added, y if relu and added else None)
+    return y, ctx
 
 
 def batch_norm_backward(dy, ctx, needs=(True, True, True, True)):

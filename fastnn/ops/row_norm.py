@@ -7,7 +7,7 @@ import numpy as np
 from fastnn.descriptors import RowNormDesc, flag, group_norm_desc, instance_norm_desc, layer_norm_desc, number
 from fastnn.kernels import row_norm as kernels
 from fastnn.ops._arrays import array, array_of_shape, empty_like, writable
-from fastnn.ops.norm import batch_norm_backward, batch_norm_forward
+from fastnn.ops.norm import batch_norm_backward, batch_norm_forward, update
 
 __all__ = [
     "group_norm_backward",
@@ -190,11 +190,8 @@ def instance_norm_forward(
     y, ctx = forward("instance_norm", x, desc, weight, bias, eps, keep, var=var)
     if tracked:
         samples = len(x), x.shape[1]
-        if running_mean is not None:
-            running_mean[:] = (1 - momentum) * running_mean + momentum * ctx.mean.reshape(samples).mean(0)
-        if running_var is not None:
-            unbiased = var.reshape(samples).mean(0) * (desc.inner / (desc.inner - 1))
-            running_var[:] = (1 - momentum) * running_var + momentum * unbiased
+        unbiased = var.reshape(samples).mean(0) * (desc.inner / (desc.inner - 1))
+        update((running_mean, running_var), (ctx.mean.reshape(samples).mean(0), unbiased), momentum)
     return y, ctx if keep else None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastnn.descriptors import flag, number, one_of
 from fastnn.ops._arrays import array, array_of_shape, writable
+from fastnn.ops.norm import update
 
 __all__ = ["whiten_backward", "whiten_forward"]
 
@@ -82,10 +83,6 @@ def whiten_forward(
         elif n:
             mean = wide.mean(0)
             cov = (wide - mean).T @ (wide - mean) / n
-            if running_mean is not None:
-                running_mean[:] = (1 - momentum) * running_mean + momentum * mean
-            if running_cov is not None:
-                running_cov[:] = (1 - momentum) * running_cov + momentum * cov * (n / (n - 1))
         else:
             mean, cov = np.zeros(d), np.eye(d)
         values, vectors = decompose(cov)
@@ -93,6 +90,8 @@ def whiten_forward(
         if method == "zca":
             matrix = vectors @ matrix
         y = ((wide - mean) @ matrix.T).astype(x.dtype)
+        if training and n:
+            update((running_mean, running_cov), (mean, cov * (n / (n - 1))), momentum)
     ctx = WhitenCtx(x, mean, matrix, values, vectors, method, eps, training) if keep else None
     return y, ctx
 

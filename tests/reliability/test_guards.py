@@ -21,7 +21,7 @@ from fastnn.registry import as_tuple, specs
 from fastnn.verify import forced
 
 SIDES = ("before", "after")
-SHORT = 12
+SHORT = 4
 """The short form runs one problem in so many, and of each operator one at least."""
 
 try:
