@@ -3,10 +3,10 @@
 A `Generator` is a seed and a count of calls. Kernels draw the numbers of a call from (seed, number of the call) by a
 counter-based generator (`fastnn.ops.dropout`), so that there is no other state, and two calls never share numbers.
 
-In one thread, the same calls in the same order draw the same numbers after `manual_seed`, at any `set_num_threads`. Python
-threads that draw at once from one generator, such as the process-wide one, get different numbers each, but which ones
-depends on who comes first. Where a thread's numbers are to be the same in every run, give it a Generator of its own
-(`F.dropout(x, generator=…)`, `init.normal_(…, generator=…)`, distributions), or (seed, offset) to `ops.dropout_forward`.
+In one thread, the same calls in the same order draw the same numbers after `manual_seed`, at any `set_num_threads`.
+Python threads that draw at once from one generator, such as the process-wide one, get different numbers each, but which
+ones depends on who comes first. Where a thread's numbers are to be the same in every run, give it a Generator of its
+own: `F.dropout(x, generator=…)`, `init.normal_(…, generator=…)`.
 """
 
 import os
@@ -17,8 +17,8 @@ import numpy as np
 
 __all__ = ["Generator", "default_generator", "get_rng_state", "manual_seed", "set_rng_state"]
 
-# Of all generators, for an addition at a time. Of no single one, so that they can be copied, and so that a fork can wait
-# for it: in the child, nobody could let go of what another thread held.
+# Of all generators, for an addition at a time. One for all, so that they can be copied, and so that a fork can wait for
+# it: in the child, nobody could let go of what another thread held.
 LOCK = RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release)
