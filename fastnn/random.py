@@ -3,10 +3,10 @@
 A `Generator` is a seed and a count of calls. Kernels draw the numbers of a call from (seed, number of the call) by a
 counter-based generator (`fastnn.ops.dropout`), so that there is no other state, and two calls never share numbers.
 
-In one thread, the same calls in the same order draw the same numbers after `manual_seed`, at any `set_num_threads`. Python
-threads that draw at once from one generator, such as the process-wide one, get different numbers each, but which ones
-depends on who comes first. Where a thread's numbers are to be the same in every run, give it a Generator of its own
-(`F.dropout(x, generator=…)`, `init.normal_(…, generator=…)`, distributions), or (seed, offset) to `ops.dropout_forward`.
+In one thread, the same calls in the same order draw the same numbers after `manual_seed`, at any `set_num_threads`.
+Python threads that draw at once from one generator, such as the process-wide one, get different numbers each, but which
+ones depends on who comes first. Where a thread's numbers are to be the same in every run, give it a Generator of its
+own: `F.dropout(x, generator=…)`, `init.normal_(…, generator=…)`.
 """
 
 import os

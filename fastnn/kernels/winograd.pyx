@@ -8,6 +8,7 @@ transforms its tiles, channel by channel, into panels, multiplies them with the 
 each of the n^2 positions, and transforms back into the result.
 """
 
+cimport cython
 cimport numpy as cnp
 from cython.parallel cimport prange, threadid
 
@@ -16,7 +17,7 @@ from fastnn.kernels.conv cimport (
     input_table_bytes, make_lines,    plan_lines, plan_task, tap_offsets, tap_table_bytes,
 )
 from fastnn.kernels.gemm cimport multiply_panel, tile_count, tile_row
-from fastnn.kernels.runtime cimport Scratch, cache_bytes, data_or_null, scratch, table_beside, table_of, threads_for
+from fastnn.kernels.runtime cimport Scratch, cache_bytes, data_or_null, scratch, table_of, threads_for
 from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_line, fnn_run, fnn_tile_run, fnn_ukernels
 
 cnp.import_array()
@@ -85,27 +86,41 @@ cdef void plan_tiles(const fnn_ukernels *uk, Py_ssize_t tiles, Tiling *t) noexce
     t.runs_bytes = aligned(t.panels * MAX_PANEL * (sizeof(fnn_run) + sizeof(fnn_tile_run)))
 
 
+cdef bint few_tiles(const fnn_ukernels *uk, const Correlation *q, int m, int r) noexcept nogil:
+    """So few in all that a task transforms the filters itself, unless they are prepared."""
+    cdef Py_ssize_t tiles = q.images * ceil_div(q.oh, m) * ceil_div(q.ow, m)
+    return tiles <= OWN_TILES and ceil_div(tiles, uk.gemm.nr) * panel_bytes(uk, q, m, r) <= MOST_BYTES
+
+
+cdef Py_ssize_t panel_bytes(const fnn_ukernels *uk, const Correlation *q, int m, int r) noexcept nogil:
+    """Of a panel of transformed tiles, and of their products."""
+    return (m + r - 1) * (m + r - 1) * (q.channels + q.filters) * uk.gemm.itemsize * uk.gemm.nr
+
+
+cdef Py_ssize_t block_channels(const fnn_ukernels *uk, const Correlation *q, int m, int r) noexcept nogil:
+    """Channels of a product at a time. Prepared filters do not change it, and so no bit of the sums."""
+    return min(q.channels, <Py_ssize_t>OWN_CHANNELS if few_tiles(uk, q, m, r) else <Py_ssize_t>K_BLOCK)
+
+
 cdef void make_tiling(const fnn_ukernels *uk, const Correlation *q, int m, int r, const Py_ssize_t *taps, bint prepared,
                       int nt, Tiling *t) noexcept nogil:
-    cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, tasks, panels, panel_bytes
+    cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, tasks, panels, nbytes = panel_bytes(uk, q, m, r)
     make_grid(q, m, r, taps, m + r - 1, t)
     # whole panels a task, as many tasks for every thread
-    panel_bytes = t.points * (q.channels + q.filters) * es * nr
-    panels = TASK_BYTES // panel_bytes
+    panels = TASK_BYTES // nbytes
     if t.points * q.channels * q.filters * es > FILTER_BYTES:
-        panels = max(panels, min(<Py_ssize_t>FEW_PANELS, MOST_BYTES // panel_bytes))
+        panels = max(panels, min(<Py_ssize_t>FEW_PANELS, MOST_BYTES // nbytes))
     panels = min(max(panels, <Py_ssize_t>1), <Py_ssize_t>MAX_PANELS)
-    t.own = not prepared and t.tiles <= OWN_TILES and ceil_div(t.tiles, nr) * panel_bytes <= MOST_BYTES
+    t.own = not prepared and few_tiles(uk, q, m, r)
+    t.block = block_channels(uk, q, m, r)
     if t.own:
         plan_tiles(uk, ceil_div(t.tiles, nr) * nr, t)
-        t.block = min(q.channels, <Py_ssize_t>OWN_CHANNELS)
         t.group_tiles = min(tile_count(uk.gemm, q.filters),
                             max(<Py_ssize_t>1, cache_bytes // 4 // (t.points * t.block * uk.gemm.mr * es)))
         t.u_pitch = staggered(t.group_tiles * uk.gemm.mr * t.block)
     else:
         tasks = ceil_div(ceil_div(t.tiles, panels * nr), nt) * nt
         plan_tiles(uk, ceil_div(ceil_div(t.tiles, tasks), nr) * nr, t)
-        t.block = K_BLOCK
         t.group_tiles = tile_count(uk.gemm, q.filters)
         t.u_pitch = staggered(q.channels * q.filters)
     t.v_pitch = staggered(t.panels * q.channels * nr)
@@ -133,20 +148,20 @@ cdef int threads_of(const Correlation *q) noexcept nogil:
 
 cdef Scratch pack_weights(const fnn_ukernels *uk, int m, int r, const Correlation *q, const Weights *w, int nt):
     """Transformed filters: [group][point][block of channels][register tile][channel][row]."""
+    cdef Py_ssize_t block = block_channels(uk, q, m, r)
     cdef Py_ssize_t es = uk.gemm.itemsize, tiles = tile_count(uk.gemm, q.filters), i
     cdef Py_ssize_t pitch = staggered(q.channels * q.filters), group_bytes = (m + r - 1) * (m + r - 1) * pitch * es
     cdef Scratch packed = scratch(q.groups * group_bytes)
-    packed.uk = uk
     for i in prange(q.groups * tiles, nogil=True, num_threads=nt, schedule="static"):
-        pack_tile(uk, m, r, q, w, i // tiles, i % tiles, pitch, packed.ptr + i // tiles * group_bytes)
+        pack_tile(uk, m, r, q, w, i // tiles, i % tiles, block, pitch, packed.ptr + i // tiles * group_bytes)
     return packed
 
 
 cdef void pack_tile(const fnn_ukernels *uk, int m, int r, const Correlation *q, const Weights *w, Py_ssize_t group,
-                    Py_ssize_t tile, Py_ssize_t pitch, char *packed) noexcept nogil:
+                    Py_ssize_t tile, Py_ssize_t block, Py_ssize_t pitch, char *packed) noexcept nogil:
     cdef Py_ssize_t es = uk.gemm.itemsize, row = tile_row(tile, tile_count(uk.gemm, q.filters), q.filters), k = 0, kb
     while k < q.channels:
-        kb = min(<Py_ssize_t>K_BLOCK, q.channels - k)
+        kb = min(block, q.channels - k)
         transform_filters(uk, m, r, q, w, group, tile, k, k + kb, pitch, packed + (k * q.filters + row * kb) * es)
         k = k + kb
 
@@ -316,24 +331,48 @@ cdef void winograd_task(const fnn_ukernels *uk, const Correlation *q, const Tili
     write_tiles(uk, q, t, group, first, 0, tile_count(uk.gemm, q.filters), w, packed, bias, y, flags, v, tmp)
 
 
+@cython.final
+cdef class Filters:
+    """Transformed filters, in the blocks of channels of few tiles and of many: each once it is needed."""
+    cdef const fnn_ukernels *uk
+    cdef Scratch few
+    cdef Scratch many
+
+    cdef Scratch get(self, bint few):
+        with cython.critical_section(self):
+            return self.few if few else self.many
+
+    cdef set(self, bint few, Scratch packed):
+        with cython.critical_section(self):
+            if few:
+                self.few = packed
+            else:
+                self.many = packed
+
+
 def prepare(cnp.ndarray w, desc, int m):
     """conv.prepare for F(m x m, r x r)."""
-    cdef Correlation q
-    cdef Scratch memory = scratch(tap_table_bytes(desc))
-    cdef Weights weights
-    forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
-    filters_of(w, &q, <Py_ssize_t *>memory.ptr, &weights)
-    return pack_weights(table_of(w), m, desc.r, &q, &weights, threads_of(&q))
+    cdef Filters prepared = Filters.__new__(Filters)
+    prepared.uk = table_of(w)
+    return prepared
 
 
-def conv2d_forward(cnp.ndarray x, cnp.ndarray w, Scratch prepared, b, cnp.ndarray y, desc, bint relu, int m):
+def conv2d_forward(cnp.ndarray x, cnp.ndarray w, Filters prepared, b, cnp.ndarray y, desc, bint relu, int m):
     """conv.conv2d_forward by F(m x m, r x r)."""
+    cdef const fnn_ukernels *uk = table_of(x) if prepared is None else prepared.uk
     cdef Correlation q
     cdef Weights weights
-    cdef Scratch memory = scratch(tap_table_bytes(desc))
+    cdef bint few
+    cdef Scratch packed = None, memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
     filters_of(w, &q, <Py_ssize_t *>memory.ptr, &weights)
-    winograd(table_beside(prepared, x), m, desc.r, &q, <char *>cnp.PyArray_DATA(x), &weights, prepared, data_or_null(b),
+    if prepared is not None:
+        few = q.channels > OWN_CHANNELS and few_tiles(uk, &q, m, desc.r)
+        packed = prepared.get(few)
+        if packed is None:
+            packed = pack_weights(uk, m, desc.r, &q, &weights, threads_of(&q))
+            prepared.set(few, packed)
+    winograd(uk, m, desc.r, &q, <char *>cnp.PyArray_DATA(x), &weights, packed, data_or_null(b),
              <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0, threads_of(&q))
 
 

@@ -108,6 +108,21 @@ def test_prepared_weights_change_no_bit(spec, case, dtype, isa):
                 assert_same_bits(got, want, f"{algo}, prepared by {preparing} and used by {using} threads")
 
 
+@pytest.mark.parametrize(("algo", "size"), [("winograd2", 3), ("winograd4", 3), ("winograd5", 5)])
+def test_prepared_filters_serve_few_and_many_tiles(algo, size, isa):
+    """Regression: sums over more than 128 channels were cut into smaller blocks for few tiles, but not if the filters
+    were prepared, so that results differed in the last places. In any order, with one prepared object."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((9, 270, size, size)).astype(np.float32)
+    few, many = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 270, 7, 6), (3, 270, 30, 29)))
+    for images in ((few, many, few), (many, few, many)):
+        prepared = ops.prepare_conv2d(w)
+        for x in images:
+            got = ops.conv2d_forward(x, prepared, padding=size // 2, algo=algo)[0]
+            want = ops.conv2d_forward(x, w, padding=size // 2, algo=algo)[0]
+            assert_same_bits({"y": got}, {"y": want}, f"{x.shape}")
+
+
 @pytest.mark.parametrize("algo", ["implicit", "im2col", "winograd2", "winograd4"])
 def test_filters_are_read_at_the_level_they_were_packed_for(monkeypatch, algo):
     """Regression: another thread may choose another level between the look-up of the packed filters and the kernel,

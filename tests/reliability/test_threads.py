@@ -14,6 +14,7 @@ from threads_support import THREADS, Job, all_jobs, in_threads, jobs_of
 import fastnn
 from fastnn import ops
 from fastnn.kernels import runtime
+from fastnn.ops._arrays import empty
 from fastnn.registry import specs
 from fastnn.verify import Problem, forced
 
@@ -130,7 +131,8 @@ def test_instruction_sets_change_while_six_threads_compute(scaled):
     for spec in specs().values():
         for case in spec.cases[:: scaled(3, 1)]:
             problem = Problem(spec, case, kind="integer" if spec.exact else "normal")
-            problem.truth, problem.magnitude, problem.dy, problem.gradient_magnitudes  # noqa: B018  # made once
+            assert problem.forward()  # and what it compares with is there for all threads
+            assert not spec.grads or problem.backward()
             problems.append(problem)
     conv = specs()["conv2d"]
     jobs = [job for job in jobs_of(conv, kind="integer") if conv.rounding.get(job.options.get("algo")) is None]
@@ -166,10 +168,8 @@ def test_poisoned_memory_ends_with_the_last_of_overlapping_contexts():
     end.set()
     thread.join()
     fastnn.release_memory()
-    y, _ = ops.relu_forward(np.zeros(1 << 20, np.float32))  # larger than what NumPy's memory is for
-    del y
-    again, _ = ops.relu_forward(np.zeros(1 << 20, np.float32))
-    assert not again.any()
+    fresh = empty((1 << 21,), np.zeros(1, np.float32))
+    assert not np.isnan(fresh).all()
 
 
 def test_two_threads_with_four_workers_each(scaled):
@@ -284,10 +284,10 @@ def test_a_threads_own_generator_draws_what_it_draws_alone():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_fork_while_threads_draw_and_add_up(python):
+def test_fork_while_threads_draw_and_add_up(python, scaled):
     """The child of a fork can draw random numbers and take gradients, whatever the parent's threads held."""
     code = """if True:
-        import os, threading, warnings
+        import os, sys, threading, warnings
         warnings.simplefilter("ignore")  # of Python 3.12, about forks beside threads, which this is about
         import numpy as np, fastnn
         fastnn.set_num_threads(1)
@@ -305,7 +305,7 @@ def test_fork_while_threads_draw_and_add_up(python):
         threads = [threading.Thread(target=f) for f in (draw, draw, add, add)]
         for thread in threads: thread.start()
         codes = []
-        for _ in range(30):
+        for _ in range(int(sys.argv[1])):
             pid = os.fork()
             if pid == 0:
                 fastnn.random.default_generator.draw()
@@ -317,4 +317,5 @@ def test_fork_while_threads_draw_and_add_up(python):
         for thread in threads: thread.join()
         print(set(codes))
     """
-    assert python("-c", code, timeout=120).stdout.strip() == "{0}"
+    child = python("-c", code, str(scaled(15, 300)), timeout=200)
+    assert child.stdout.strip() == "{0}", child.stderr
