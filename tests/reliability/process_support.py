@@ -25,7 +25,9 @@ def script(python, code, *, end=0, **environment):
     """What a fresh interpreter of the fixture `python` printed, as words; it must end with this code, and complain of
     nothing. It can import this module."""
     paths = os.pathsep.join([str(Path(fastnn.__file__).parents[1]), str(Path(__file__).parent)])
-    environment = {"PYTHONPATH": paths, "OMP_WAIT_POLICY": "passive", **environment}
+    # Python 3.12 warns of forks beside threads.
+    quiet = {"OMP_WAIT_POLICY": "passive", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    environment = {"PYTHONPATH": paths, **quiet, **environment}
     result = python("-c", code, timeout=2 * SECONDS, **environment)
     assert (result.returncode, result.stderr) == (end, ""), result.stdout
     return result.stdout.split()
