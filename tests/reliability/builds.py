@@ -120,8 +120,19 @@ def copy_tree(folder):
         shutil.copytree(generated, folder / "build" / generated.name, dirs_exist_ok=True)
 
 
+def build(folder, kind):
+    """In place. What compilers say of unused variables, where regions are serial, is only shown if they fail."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTNN_")}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    result = subprocess.run(
+        command, cwd=folder, env=clean | kind.build, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if result.returncode:
+        raise SystemExit(result.stdout)
+
+
 def library(compiler, name):
-    """The path of a library of the compiler's; empty if it has none of that name."""
+    """The path of a library of the compiler's."""
     found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
     path = Path(found.stdout.strip())
     if not path.exists():
@@ -141,7 +152,8 @@ def interpreter(kind):
     compiler = kind.build["CC"]
     preload = " ".join(library(compiler, name) for name in kind.preload)
     # ThreadSanitizer does not find its way with addresses that are too random.
-    return ["setarch", "-R", "env", f"LD_PRELOAD={preload}", sys.executable]
+    fixed = ["setarch", "-R"] if kind.build["FASTNN_SANITIZE"] == "thread" else []
+    return [*fixed, "env", f"LD_PRELOAD={preload}", sys.executable]
 
 
 FAULTY = """
@@ -183,10 +195,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve() / options.kind
         copy_tree(folder)
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("FASTNN_")}
-        subprocess.run(
-            [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=clean | kind.build, check=True
-        )
+        build(folder, kind)
         environment = os.environ | variables(kind) | {"PYTHONPATH": str(folder)}
         prove(kind, environment, folder)
         check = f"from fastnn.kernels import runtime; print(runtime.__file__); assert {kind.expects}"

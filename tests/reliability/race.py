@@ -91,7 +91,7 @@ def test_all_operators_at_once():
 
 @pytest.mark.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
 def test_an_operator_at_once(spec):
-    """The same operator in all threads: caches of descriptors, prepared at first use."""
+    """The same operator in all threads, on the same arrays: it has no memory of its own."""
     calls = list(problems(spec))
     with forced(threads=2):
         at_once(*[lambda: [check(spec, problem) for problem in calls]] * THREADS)
