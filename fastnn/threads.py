@@ -84,8 +84,9 @@ def from_environment(name):
     text = os.environ.get(name, "").split(",")[0].strip()  # OMP_NUM_THREADS may list nested levels
     if not text:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{name}: expected a positive number of threads, got {text!r}")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        shown = text if len(text) <= 60 else text[:60] + "…"
+        raise ValueError(f"{name}: expected a positive number of threads, below 10^9, got {shown!r}")
     return int(text)
 
 

@@ -75,7 +75,7 @@ def test_threads_from_environment(python, fastnn_value, omp_value, expected):
     assert result.stdout.strip() == str(expected), result.stderr
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "10000000000", "9" * 31])
 @pytest.mark.parametrize("variable", ["FASTNN_NUM_THREADS", "OMP_NUM_THREADS"])
 def test_malformed_threads(python, variable, value):
     unset = {"FASTNN_NUM_THREADS": None, "OMP_NUM_THREADS": None}

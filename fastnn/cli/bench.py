@@ -7,14 +7,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from inspect import signature
 from itertools import product
-from math import exp, log
+from math import exp, log, prod
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from fastnn import __version__
+from fastnn import __version__, reference
 from fastnn.cli.contest import SERIAL, SMALLEST_COPY, Row, arithmetic_limit, measure_case, memory_limit, threads_of_all
 from fastnn.cli.peers import PEERS, installed
 from fastnn.cli.select import DTYPES, add_filter, comma_list, numbers, selected
@@ -30,15 +31,44 @@ QUICK = Effort(rounds=3, least=0.002, budget=0.1)
 SIZES = ",".join(str(4**k) for k in range(2, 14))
 
 
+def is_shape(value) -> bool:
+    """Is this of JSON a shape, or a list of shapes, or none?"""
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return all(isinstance(each, list) and is_shape(each) for each in value)
+    if not isinstance(value, list):
+        return value is None
+    return all(type(n) is int and n >= 0 for n in value) and prod(n for n in value if n) < 2**60
+
+
+def read_case(item) -> tuple[str, Case]:
+    """(operator, case) of an element of a shapes file. ValueError if it is none."""
+    if not isinstance(item, dict) or not isinstance(item.get("op"), str) or not isinstance(item.get("shapes"), dict):
+        raise ValueError(f"got {str(item)[:60]}, expected an object with the keys op and shapes")
+    name, shapes, options, label = item["op"], item["shapes"], item.get("options", {}), item.get("label", "")
+    if name not in specs():
+        raise ValueError(f"unknown operator {name!r}")
+    if not isinstance(options, dict) or not isinstance(label, str):
+        raise ValueError(f"{name}: expected options to be an object, label a string")
+    known = signature(specs()[name].function(reference)).parameters
+    for key in (*shapes, *options):
+        if key not in known:
+            raise ValueError(f"{name} has no argument {key!r}, expected some of {', '.join(known)}")
+    for key, shape in shapes.items():
+        if not is_shape(shape):
+            raise ValueError(f"{name}: {key} is {str(shape)[:60]}, expected a shape, a list of integers")
+    return name, Case({key: parse_shape(shape) for key, shape in shapes.items()}, options, label)
+
+
 def read_shapes(path) -> list[tuple[str, Case]]:
-    """[(operator, case)] of a shapes file: JSON, a list of {"op", "shapes", and optionally "options", "label"}."""
-    found = []
-    for item in json.loads(Path(path).read_text(encoding="utf-8")):
-        if item["op"] not in specs():
-            raise ValueError(f"unknown operator {item['op']!r}")
-        shapes = {name: parse_shape(shape) for name, shape in item["shapes"].items()}
-        found.append((item["op"], Case(shapes, item.get("options", {}), item.get("label", ""))))
-    return found
+    """[(operator, case)] of a shapes file: JSON, a list of {"op", "shapes", and optionally "options", "label"}.
+    ValueError for anything else."""
+    try:
+        items = json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        items = None
+    if not isinstance(items, list):
+        raise ValueError("expected a list of objects")
+    return [read_case(item) for item in items]
 
 
 def cases_of_files(paths, parser) -> dict[str, list[Case]]:
@@ -47,7 +77,7 @@ def cases_of_files(paths, parser) -> dict[str, list[Case]]:
     for path in paths:
         try:
             items = read_shapes(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        except (OSError, ValueError) as e:
             parser.error(f"--shapes {path}: {type(e).__name__}: {e}")
         for op, case in items:
             if found.setdefault(op, {}).setdefault(str(case), case) is not case:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from importlib.util import find_spec
 
 import numpy as np
@@ -56,11 +57,22 @@ def every_fifth(classes: np.ndarray) -> np.ndarray:
 
 
 def read_table(path: str) -> np.ndarray:
-    """Numbers below 256 in lines of comma-separated values: uint8 (lines, values)."""
-    with gzip.open(path) as file:
-        text = file.read()
+    """Whole numbers below 256 in lines of as many comma-separated values: uint8 (lines, values). ValueError for any
+    other file."""
+    try:
+        with gzip.open(path) as file:
+            text = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file: {error}") from None
     lines = text.count(b"\n") + (not text.endswith(b"\n"))
-    return np.array(text.replace(b"\n", b",").strip(b",").split(b","), np.float32).astype(np.uint8).reshape(lines, -1)
+    try:
+        values = np.array(text.replace(b"\n", b",").strip(b",").split(b","), np.float32)
+        table = values.reshape(lines, -1)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table of numbers: {error}") from None
+    if not ((values >= 0) & (values < 256)).all():
+        raise ValueError(f"{path} has numbers that are not in [0, 256)")
+    return table.astype(np.uint8)
 
 
 def photographs(*names: str) -> list[np.ndarray]:

@@ -69,7 +69,10 @@ def number(value, op, name):
         return value
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{op}: {name} must be a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{op}: {name} is beyond the range of floats, 1.8e308") from None
 
 
 def flag(value, op, name):

@@ -207,7 +207,7 @@ class Optimizer:
                 f"{self.name}: state_dict has groups of {[len(numbers) for numbers in numbered]} parameters, "
                 f"expected {sizes}"
             )
-        options = [self.loaded_options(group) for group in groups]
+        options = [self.loaded_options(*pair) for pair in zip(groups, self.param_groups, strict=True)]
         params = dict(zip(chain(*numbered), chain(*(group["params"] for group in self.param_groups)), strict=True))
         if len(params) != sum(sizes):
             raise ValueError(f"{self.name}: state_dict has a parameter in two groups, expected each once")
@@ -221,8 +221,9 @@ class Optimizer:
             group.update(loaded)
         self.state = state
 
-    def loaded_options(self, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a group that was stored; others, such as those of schedules, as they are."""
+    def loaded_options(self, group: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a group that was stored; others, such as those of schedules, as they are, but numbers where
+        our own group has numbers."""
         options = {name: value for name, value in group.items() if name not in SWITCHES and name != "params"}
         # Flags that older versions of torch did not have.
         options = {name: False for name, value in self.defaults.items() if isinstance(value, bool)} | options
@@ -230,6 +231,9 @@ class Optimizer:
         if missing:
             raise ValueError(f"{self.name}: state_dict has a group without {', '.join(missing)}; of another optimiser?")
         self.check(options)
+        for name, value in options.items():
+            if isinstance(own.get(name), int | float) and not isinstance(value, int | float):
+                raise TypeError(f"{self.name}: {name} must be a number, got {value!r}")
         return options
 
     def loaded_state(self, what: str, p: Tensor, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,8 +288,8 @@ def count(what: str, value: Any) -> int:
         steps = int(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{what}: step must be an integer, got {value!r}") from None
-    if steps != value or steps < 0:
-        raise ValueError(f"{what}: step is {value!r}, expected an integer, at least 0")
+    if steps != value or not 0 <= steps <= 2**53:
+        raise ValueError(f"{what}: step is {value!r}, expected an integer from 0 to 2^53")
     return steps
 
 

@@ -30,9 +30,13 @@ def flatten_state(state_dict: Mapping[str, Any]) -> tuple[dict[str, np.ndarray],
 
 
 def unflatten_state(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The state_dict of (arrays, metadata), which may have been through a file. ValueError for an array that belongs to
-    no parameter; `load_state_dict` checks the rest."""
-    state = {int(i): dict(values) for i, values in metadata["state"].items()}
+    """The state_dict of (arrays, metadata), which may have been through a file. ValueError for other metadata, or an
+    array that belongs to no parameter; `load_state_dict` checks the rest."""
+    try:
+        state = {int(i): dict(values) for i, values in metadata["state"].items()}
+        groups = metadata["param_groups"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError("unflatten_state: metadata is something else than flatten_state returns") from None
     for key, x in arrays.items():
         i, _, name = key.partition(".")
         if not i.isdecimal() or int(i) not in state:
@@ -40,4 +44,4 @@ def unflatten_state(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any
                 f"unflatten_state: got an array named {key!r}, expected the number of a parameter before a dot"
             )
         state[int(i)][name] = x
-    return {"state": state, "param_groups": metadata["param_groups"]}
+    return {"state": state, "param_groups": groups}

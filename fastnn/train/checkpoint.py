@@ -47,6 +47,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     save(path, arrays, {"format": FORMAT, "state": json.dumps(checkpoint.state)})
 
 
+def integer(text: str) -> int:
+    """An integer of JSON, if arithmetic with floats can take it: they end at 1.8e308."""
+    if len(text) > 308:
+        raise ValueError
+    return int(text)
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, for instance to use its model: model.load_state_dict(load_checkpoint(path).model).
 
@@ -58,7 +65,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         came = repr(metadata["format"]) if "format" in metadata else "a file without it, such as one of fastnn.save"
         raise ValueError(f"{where}: format is {came}, expected {FORMAT!r}")
     try:
-        state = json.loads(metadata.get("state", ""))
+        state = json.loads(metadata.get("state", ""), parse_int=integer)
     except (ValueError, RecursionError):
         state = None
     if not isinstance(state, Mapping):

@@ -141,7 +141,7 @@ class History:
             known = stopped is None or isinstance(stopped, str)
             if not (whole and known and counts <= {len(history.gradients["step"])}):
                 raise ValueError
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise ValueError("History.from_dict: got something else than History.to_dict returns") from None
         return history
 
@@ -198,9 +198,11 @@ class History:
 
 
 def numbers(series: Any) -> list[float]:
-    """A copy of a list, if it is one of numbers."""
+    """A copy of a list, if it is one of numbers, in the range of floats."""
     if not isinstance(series, list) or not all(type(x) in (int, float) for x in series):
         raise ValueError
+    for x in series:
+        float(x)
     return list(series)
 
 

@@ -452,6 +452,9 @@ class Run:
         sums = {name: [float(total), float(count)] for name, (total, count) in state["sums"].items()}
         if not all(is_int(n) and n >= 0 for n in counts) or len(history) != state["epoch"]:
             raise ValueError(f"epoch, batch and step are {counts} and the history has {len(history)} epochs")
+        batches = length(self.batches)
+        if batches is not None and state["batch"] > batches:
+            raise ValueError(f"batch is {state['batch']}, expected at most {batches}, the batches of an epoch")
         seconds = float(state["seconds"])
 
         rng = get_rng_state()
@@ -469,6 +472,8 @@ class Run:
         undo.append(lambda: self.optimizer.load_state_dict(options))
         self.optimizer.load_state_dict(unflatten_state(found.optimizer, optimizer))
         same("the History's names", state["names"], self.names())
+        if len(history):
+            same("the History's names", sorted(history), sorted(self.names()))
         if self.scheduler is not None:
             schedule = self.scheduler.state_dict()
             undo.append(lambda: self.scheduler.load_state_dict(schedule))

@@ -92,5 +92,8 @@ class EarlyStopping:
         for name in ("monitor", "mode", "restore_best"):
             if stored[name] != own[name]:
                 raise ValueError(f"EarlyStopping: {name} was {stored[name]!r}, expected {own[name]!r}")
+        number = stored["best"] is None or isinstance(stored["best"], int | float)
+        if not number or not (stored["best_epoch"] is None or is_int(stored["best_epoch"])):
+            raise ValueError(f"EarlyStopping: best is {stored['best']!r} in epoch {stored['best_epoch']!r}")
         self.best, self.best_epoch, self.waited = stored["best"], stored["best_epoch"], stored["waited"]
         self.best_state = best_state
