@@ -88,18 +88,17 @@ def conv_transpose2d():
     check_ends(y, np.repeat(np.repeat([[5, 6], [8, 9]], 2, 0), 2, 1))
 
 
-@needs(9)
+@needs(11)
 def max_pool2d():
-    """Three planes; in the last, indices of more than 2^30."""
-    x = image((1, 3, 32768, 32760))
-    (y, index), ctx = ops.max_pool2d_forward(x, 2, return_indices=True)
-    check_ends(y, [[1, 3], [7, 9]])
-    assert index[0, 2, -1, -1] == 32768 * 32760 - 1
+    """Two planes, with indices of up to 2^30."""
+    x = image((1, 2, 32768, 32776))
+    (y, index), ctx = ops.max_pool2d_forward(x, 4, return_indices=True)
+    check_ends(y, [[9]])
+    assert index[0, 1, -1, -1] == 32768 * 32776 - 1
     del index
     dy = zeros(y.shape)
-    dy[0, 2, -1, -1] = 1
-    dx = ops.max_pool2d_backward(dy, ctx)
-    assert dx[0, 2, -1, -1] == 1
+    dy[0, 1, -1, -1] = 1
+    assert others(ops.max_pool2d_backward(dy, ctx), 0) == [x.size - 1]
 
 
 @needs(2)
