@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from large_calls import CALLS, zeros
+from large_calls import CALLS
+from large_support import zeros
 from support import each_spec
 
 from fastnn import descriptors as d

@@ -309,6 +309,6 @@ LARGEST = 5000
 @pytest.mark.slow
 @each_case(where=lambda spec, case: max(map(size_of, case.shapes.values())) <= LARGEST)
 def test_special_values_in_every_case(spec, case, dtype):
-    """Two positions in each lane."""
-    found, _ = failures(spec, case, dtype, 2, False)
+    """One value at each position."""
+    found, _ = failures(spec, case, dtype, 1, False)
     assert not found, "\n".join(found)
