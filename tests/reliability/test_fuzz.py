@@ -1,9 +1,8 @@
 """Random problems: whatever an operator takes, in whatever layout, it agrees with its reference.
 
 Each example is a case of the operator's strategy (shapes and options) and the way it is run: data, dtype, algorithm,
-instruction-set level, threads, the layout of every argument, which gradients are asked for, `keep` and `out`. To
-explore with other numbers: HYPOTHESIS_PROFILE=random, which the long form does by itself. It takes FASTNN_FUZZ_RECORD, a
-file to count the examples in that ran to their end.
+instruction-set level, threads, the layout of every argument, which gradients are asked for, `keep` and `out`. The long
+form explores other examples in each run, and writes how many ran to their end into the file FASTNN_FUZZ_RECORD.
 """
 
 import json
@@ -110,7 +109,7 @@ def results(spec, arrays, options, dy, needs=None, **extra):
 
 
 def check_layouts(spec, problem, way, algo):
-    """The same bits as from contiguous arrays, all of the gradients and results in fresh memory; arguments unchanged."""
+    """The same bits as from contiguous arrays, whichever gradients are asked for; arguments unchanged."""
     case = problem.case
     options = dict(case.options) | ({} if algo is None else {"algo": algo})
     like, given = problem.arrays, flat(problem.arrays)
