@@ -135,6 +135,34 @@ def listed(results):
     return [y for y in flat(dict(enumerate(as_tuple(results)))).values() if y is not None]
 
 
+class Terms(np.ndarray):
+    """Magnitudes that add up where numbers would cancel."""
+
+    def __sub__(self, other):
+        return self + other
+
+    __rsub__ = __sub__
+
+
+def gradient_terms(name, grads, largest=False):
+    """The OpSpec.gradient_terms of operator `name`: the reference's backward pass on absolute values, each minus in it
+    a plus. largest: of each gradient the largest, where an error that is made on the way comes to all elements."""
+
+    def magnitudes(value):
+        return map_arrays(lambda a: np.abs(a).view(Terms) if a.dtype.kind == "f" else a, value)
+
+    def terms(arrays, dy, **options):
+        module = import_module("fastnn.reference")
+        _, ctx = getattr(module, f"{name}_forward")(**arrays, **options)
+        found = as_tuple(getattr(module, f"{name}_backward")(magnitudes(dy), magnitudes(ctx)))
+        found = [None if a is None else np.abs(a).view(np.ndarray) for a in found]
+        if largest:
+            found = [None if a is None else np.full(a.shape, a.max(initial=0)) for a in found]
+        return dict(zip(grads, found, strict=True))
+
+    return terms
+
+
 @dataclass(frozen=True)
 class OpSpec:
     """An operator `name`: ops.{name}_forward(**arrays, **options) and ops.{name}_backward(dy, ctx); or, if it `updates`

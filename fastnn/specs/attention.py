@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastnn.descriptors import additive_attention_desc, attention_desc
-from fastnn.registry import Case, OpSpec, Work, draw_arrays
+from fastnn.registry import Case, OpSpec, Work, draw_arrays, gradient_terms
 from fastnn.specs.elementwise import EXP_FLOPS
 
 BOOLEAN = "boolean mask"
@@ -157,9 +157,12 @@ def torch_additive(torch, q, k, weight, v, mask=None):
     return weights @ v, weights
 
 
+GRADIENTS = ("q", "k", "v", "mask")
+ADDITIVE_GRADIENTS = ("q", "k", "weight", "v", "mask")
 ATTENTION = OpSpec(
     name="scaled_dot_product_attention",
-    grads=("q", "k", "v", "mask"),
+    grads=GRADIENTS,
+    gradient_terms=gradient_terms("scaled_dot_product_attention", GRADIENTS, largest=True),
     cases=CASES,
     bench=BENCH,
     make=make,
@@ -178,6 +181,7 @@ SPECS = (
     replace(
         ATTENTION,
         name="scaled_dot_product_attention_weights",
+        gradient_terms=gradient_terms("scaled_dot_product_attention_weights", GRADIENTS, largest=True),
         outputs=2,
         cases=tuple(c for c in CASES if np.prod(c.shapes["q"]) < 2000),
         bench=(case((8, 8), 256, 256, 64),),
@@ -185,7 +189,8 @@ SPECS = (
     ),
     OpSpec(
         name="additive_attention",
-        grads=("q", "k", "weight", "v", "mask"),
+        grads=ADDITIVE_GRADIENTS,
+        gradient_terms=gradient_terms("additive_attention", ADDITIVE_GRADIENTS, largest=True),
         cases=(
             additive_case((), 1, 1, 1, 1),
             additive_case((2,), 3, 5, 4, 7),

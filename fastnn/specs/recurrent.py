@@ -1,10 +1,7 @@
 """Specs of recurrent cells and sequences."""
 
-import numpy as np
-
-from fastnn import reference
 from fastnn.descriptors import GATES, recurrent_desc
-from fastnn.registry import Case, OpSpec, Work, draw_arrays
+from fastnn.registry import Case, OpSpec, Work, draw_arrays, gradient_terms
 
 ARGUMENTS = {
     "rnn": ("x", "w_ih", "w_hh", "b_ih", "b_hh", "h0"),
@@ -56,33 +53,6 @@ def depth(case):
     products."""
     desc = describe(case)
     return desc.t * (desc.d + desc.p + (desc.h if desc.p != desc.h else 0) + 20) + desc.t * desc.n
-
-
-def rnn_terms(arrays, dy, nonlinearity="tanh", lengths=None, reverse=False):
-    """The gradients with all terms positive, and 1 + h^2 for the derivative 1 - h^2, which is as inexact as its terms
-    where h is near 1. Of each gradient the largest, as rounding of the states comes to all elements."""
-    x, w_ih, w_hh = arrays["x"], np.abs(arrays["w_ih"]), np.abs(arrays["w_hh"])
-    if x.ndim == 2:
-        arrays, dy = {**arrays, "x": x[None]}, (None, dy)
-    options = {"nonlinearity": nonlinearity, "lengths": lengths, "reverse": reverse}
-    _, ctx = reference.rnn_forward(**arrays, **options)
-    grads, dh = dict.fromkeys(ARGUMENTS["rnn"], 0.0), np.abs(dy[1])
-    for t, rows, step in reversed(ctx.steps):
-        d = dh[rows] if dy[0] is None else dh[rows] + np.abs(dy[0][t, rows])
-        da = d * (1 + step.h**2 if nonlinearity == "tanh" else step.h > 0)
-        dh[rows] = da @ w_hh
-        grads["x"] = max(grads["x"], (da @ w_ih).max(initial=0))
-        for name, terms in (
-            ("w_ih", da.T @ np.abs(arrays["x"][t, rows])),
-            ("w_hh", da.T @ np.abs(step.h0)),
-            ("b_ih", da.sum(0)),
-        ):
-            grads[name] = grads[name] + terms
-    grads |= {"b_hh": grads["b_ih"], "h0": dh}
-    return {
-        name: None if array is None else np.full(array.shape, np.max(grads[name], initial=0))
-        for name, array in {**arrays, "x": x}.items()
-    }
 
 
 def batch(sequence):
@@ -189,10 +159,10 @@ def specs_of(cell, kinds):
         "backward_work": backward_work,
         "depth": depth,
         "exact": False,
-        "gradient_terms": rnn_terms if cell == "rnn" else None,
     }
     yield OpSpec(
         name=f"{cell}_step",
+        gradient_terms=gradient_terms(f"{cell}_step", ARGUMENTS[cell], largest=True),
         cases=(
             *(case(*sizes) for sizes in (least, *STEPS)),
             case(1, 7, 33, bias=False),
@@ -207,6 +177,7 @@ def specs_of(cell, kinds):
     )
     yield OpSpec(
         name=cell,
+        gradient_terms=gradient_terms(cell, ARGUMENTS[cell], largest=True),
         cases=(
             *(case(*sizes) for sizes in ((*least, 1), *SEQUENCES)),
             case(1, 7, 33, 4, bias=False),

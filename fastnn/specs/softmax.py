@@ -1,9 +1,6 @@
 """Specs of softmax, its logarithm and its limit."""
 
-import numpy as np
-
-from fastnn import reference
-from fastnn.registry import Case, OpSpec, rows_of
+from fastnn.registry import Case, OpSpec, gradient_terms, rows_of
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
 
 
@@ -38,20 +35,6 @@ def depth(case):
     return case.shapes["x"][case.options["axis"]] + 8
 
 
-def softmax_terms(arrays, dy, axis):
-    """dx = y (dy - Σ dy y) with a sum for the difference."""
-    y, _ = reference.softmax_forward(arrays["x"], axis)
-    dy = np.abs(dy)
-    return {"x": y * (dy + (dy * y).sum(axis, keepdims=True))}
-
-
-def log_softmax_terms(arrays, dy, axis):
-    """dx = dy - exp(y) Σ dy, likewise."""
-    y, _ = reference.softmax_forward(arrays["x"], axis)
-    dy = np.abs(dy)
-    return {"x": dy + y * dy.sum(axis, keepdims=True)}
-
-
 def batch(case):
     """Axis 0, unless the softmax is along it."""
     shape = case.shapes["x"]
@@ -71,7 +54,7 @@ SPECS = (
         work=streaming(1, 1, EXP_FLOPS + 4),  # maximum, difference, sum, quotient
         backward_work=streaming(2, 1, 4),
         depth=depth,
-        gradient_terms=softmax_terms,
+        gradient_terms=gradient_terms("softmax", ("x",)),
         batch=batch,
         sized=lambda n: softmax_case(rows_of(n)),
         exact=False,
@@ -85,7 +68,7 @@ SPECS = (
         work=streaming(1, 1, EXP_FLOPS + 5),
         backward_work=streaming(2, 1, EXP_FLOPS + 3),
         depth=depth,
-        gradient_terms=log_softmax_terms,
+        gradient_terms=gradient_terms("log_softmax", ("x",)),
         batch=batch,
         sized=lambda n: softmax_case(rows_of(n)),
         exact=False,

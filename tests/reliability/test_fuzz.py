@@ -1,9 +1,8 @@
 """Random problems: whatever an operator takes, in whatever layout, it agrees with its reference.
 
 Each example is a case of the operator's strategy (shapes and options) and the way it is run: data, dtype, algorithm,
-instruction-set level, threads, the layout of every argument, which gradients are asked for, `keep` and `out`. To
-explore with other numbers: HYPOTHESIS_PROFILE=random, which the long form does by itself. It takes FASTNN_FUZZ_RECORD, a
-file to count the examples in that ran to their end.
+instruction-set level, threads, the layout of every argument, which gradients are asked for, `keep` and `out`. The long
+form explores other examples in each run, and writes how many ran to their end into the file FASTNN_FUZZ_RECORD.
 """
 
 import json
@@ -25,7 +24,8 @@ from support import assert_same_bits, copy, each_spec
 
 from fastnn import ops
 from fastnn.kernels import runtime
-from fastnn.registry import as_tuple, flat, restored, specs
+from fastnn.registry import Case, as_tuple, flat, restored, specs
+from fastnn.specs import attention, norm, recurrent
 from fastnn.verify import Problem, forced, why_not
 
 ISAS = runtime.supported_isas()
@@ -36,6 +36,31 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 def test_every_operator_has_a_strategy():
     assert STRATEGIES.keys() == specs().keys()
     assert len(STRATEGIES) == sum(map(len, FAMILIES.values())), "an operator is in two families"
+
+
+def test_arguments_without_dimensions_are_arrays():
+    """Specs that compute their arguments made numbers of them."""
+    for name in ("log", "kl_div", "binary_cross_entropy"):
+        spec = specs()[name]
+        arrays = spec.inputs(Case(dict.fromkeys(("x",) if name == "log" else ("x", "target"), ())))
+        assert all(isinstance(x, np.ndarray) and x.shape == () for x in arrays.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "seed"),
+    [
+        ("batch_norm", norm.case((0, 3)), 0),  # no mean to divide by
+        ("rnn", recurrent.case_of("rnn", 0, 2, 3, 2), 0),  # no largest gradient
+        ("scaled_dot_product_attention", attention.case((2,), 0, 3, 4, mask=(0, 3), boolean=True), 0),  # no first query
+        ("softmax", Case({"x": (2,)}, {"axis": -1}), 684),  # a gradient of -0.025 is the difference of terms near 0.5
+        ("lstm_step", recurrent.case_of("lstm", 1, 1, 1, p=1), 0),
+    ],
+    ids=str,
+)
+def test_bounds_of_problems_without_samples_or_with_few_elements(name, case, seed):
+    problem = Problem(specs()[name], case, np.float32, seed=seed)
+    assert problem.forward()
+    assert problem.backward()
 
 
 class Way(NamedTuple):
@@ -110,7 +135,7 @@ def results(spec, arrays, options, dy, needs=None, **extra):
 
 
 def check_layouts(spec, problem, way, algo):
-    """The same bits as from contiguous arrays, all of the gradients and results in fresh memory; arguments unchanged."""
+    """The same bits as from contiguous arrays, whichever gradients are asked for; arguments unchanged."""
     case = problem.case
     options = dict(case.options) | ({} if algo is None else {"algo": algo})
     like, given = problem.arrays, flat(problem.arrays)
@@ -161,6 +186,36 @@ def check(spec, case, way):
             verdict = problem.backward(algo)
             assert verdict, f"backward: {verdict}"
         check_layouts(spec, problem, way, algo)
+
+
+def reads_past_strides(x, y):
+    y.flat[-1:] += not x.flags.c_contiguous
+
+
+def writes_to_its_argument(x, y):
+    if x.flags.writeable:
+        x += 1
+
+
+def leaves_the_last_element_out(x, y):
+    y.flat[-1:] = np.nan
+
+
+@pytest.mark.parametrize("fault", [reads_past_strides, writes_to_its_argument, leaves_the_last_element_out])
+def test_a_fault_is_found(fault, monkeypatch):
+    """Each of these, in an operator, is an example that fails."""
+    sigmoid = ops.sigmoid_forward
+
+    def faulty(x, **options):
+        y, ctx = sigmoid(x, **options)
+        fault(x, y)
+        return y, ctx
+
+    monkeypatch.setattr(ops, "sigmoid_forward", faulty)
+    layouts = (LAYOUTS[0],) * 12
+    way = Way(0, "normal", DTYPES[0], None, ISAS[0], 1, layouts, 0, True, "")
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check(specs()["sigmoid"], Case({"x": (5, 3)}), way)
 
 
 class Record:

@@ -50,7 +50,7 @@ SHORT = (1, 2, 3, 4)
 
 @cache
 def shapes(least=0, most=4, empty=True):
-    """Shapes of so many axes: small but for one of any length; one in 16 or so with an axis of 0, if they may be empty."""
+    """Shapes of so many axes: small but for one of any length; some with an axis of 0, if they may be empty."""
 
     def shape(drawn):
         ndim, length, place, without, *sizes = drawn

@@ -1,5 +1,7 @@
 """Batch, layer, group, instance, root-mean-square and response norm; whitening."""
 
+from math import prod
+
 from hypothesis import strategies as st
 
 from fastnn.registry import Case
@@ -27,7 +29,7 @@ def batch_norm_cases(draw):
         )
     )
     shape = n, c, *(pixels, more, 2)[:axes]
-    if training and n * pixels ** bool(axes) * more ** (axes > 1) * 2 ** (axes > 2) == 1:
+    if training and prod(shape) == c:
         shape = 2, *shape[1:]
     options = sometimes(draw, relu=yes_or_no, momentum=momenta, eps=epsilons)
     affine = affine or options.get("relu", False)  # which the spec keeps away from the bend by the weights
@@ -50,7 +52,7 @@ def group_norm_cases(draw):
         picks((2, 1, 3, 0, 5), (1, 2, 3, 4), (1, 2, 3, 4, 9), (0, 1, 2, 3), PIXELS, (1, 2, 3), (True, False))
     )
     shape = [n, groups * c, *(pixels, more, 2)[:axes]]
-    if c * pixels ** bool(axes) * more ** (axes > 1) * 2 ** (axes > 2) == 1:
+    if prod(shape) == groups:  # of a single sample
         shape[1] *= 2
     return row_norm.group(tuple(shape), groups, affine, **sometimes(draw, eps=epsilons))
 
