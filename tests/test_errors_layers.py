@@ -129,8 +129,8 @@ LAYERS = {
 # Layers of other layers, functions or nothing, whose own tests try wrong arguments.
 OTHERS = {
     "AdditiveAttention", "BatchNorm3d", "DotAttention", "Identity", "InstanceNorm3d", "Layer", "ManyToMany",
-    "ManyToOne", "MaxUnpool1d", "MaxUnpool2d", "Module", "ModuleDict", "ModuleList", "OneToMany", "Parallel", "Residual",
-    "Sequential", "Sigmoid", "Softmax2d", "Tanh", "Unflatten",
+    "ManyToOne", "MaxUnpool1d", "MaxUnpool2d", "Module", "ModuleDict", "ModuleList", "OneToMany", "Parallel",
+    "Residual", "Sequential", "Sigmoid", "Softmax2d", "Tanh", "Unflatten",
 }  # fmt: skip
 
 
