@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.data.dataset import as_dataset, as_seed
 from fastnn.data.transforms import Draws, Transform
-from fastnn.descriptors import is_int
+from fastnn.descriptors import flag, is_int
 
 __all__ = ["DataLoader"]
 
@@ -46,7 +46,8 @@ class DataLoader:
         if transform is not None and not callable(transform):
             raise TypeError(f"DataLoader: transform must be callable, got {transform!r}")
         self.batch_size, self.workers, self.prefetch = int(batch_size), int(workers), int(prefetch)
-        self.shuffle, self.drop_last, self.transform = bool(shuffle), bool(drop_last), transform
+        self.shuffle = flag(shuffle, "DataLoader", "shuffle")
+        self.drop_last, self.transform = flag(drop_last, "DataLoader", "drop_last"), transform
         self.seed = as_seed(seed, "DataLoader")
         self.begin = 0, 0
         self.progress = Progress(0, 0)

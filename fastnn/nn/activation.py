@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastnn import functional as F
 from fastnn.autograd import Tensor
+from fastnn.descriptors import number
 from fastnn.nn.module import Layer, Module, Parameter
-from fastnn.nn.options import blank, counts, need_ndim
+from fastnn.nn.options import blank, counts, need_ndim, switches
 
 __all__ = [
     "ELU",
@@ -51,7 +52,7 @@ class InPlace(Activation):
     shows_inplace = True
 
     def __init__(self, inplace=False):
-        self.inplace = inplace
+        (self.inplace,) = switches(self, inplace=inplace)
 
 
 class ReLU(InPlace):
@@ -106,7 +107,8 @@ class LeakyReLU(Activation):
     shows_inplace = True
 
     def __init__(self, negative_slope=0.01, inplace=False):
-        self.negative_slope, self.inplace = negative_slope, inplace
+        self.negative_slope = negative_slope
+        (self.inplace,) = switches(self, inplace=inplace)
 
 
 class ELU(Activation):
@@ -117,7 +119,8 @@ class ELU(Activation):
     shows_inplace = True
 
     def __init__(self, alpha=1.0, inplace=False):
-        self.alpha, self.inplace = alpha, inplace
+        self.alpha = alpha
+        (self.inplace,) = switches(self, inplace=inplace)
 
 
 class GELU(Activation):
@@ -150,7 +153,9 @@ class Hardtanh(Activation):
     def __init__(self, min_val=-1.0, max_val=1.0, inplace=False, min_value=None, max_value=None):
         self.min_val = min_val if min_value is None else min_value
         self.max_val = max_val if max_value is None else max_value
-        self.inplace = inplace
+        (self.inplace,) = switches(self, inplace=inplace)
+        for name in ("min_val", "max_val"):
+            number(getattr(self, name), "Hardtanh", name)
         if not self.max_val > self.min_val:
             raise ValueError(f"Hardtanh: max_val is {self.max_val}, expected more than min_val, {self.min_val}")
 
@@ -163,7 +168,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters=1, init=0.25, device=None, dtype=None):
         (self.num_parameters,) = counts(self, num_parameters=num_parameters)
-        self.init = init
+        self.init = number(init, "PReLU", "init")
         self.weight = Parameter(blank((num_parameters,), device, dtype, init))
 
     def reset_parameters(self):

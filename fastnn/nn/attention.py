@@ -12,7 +12,7 @@ from fastnn.autograd import Tensor
 from fastnn.descriptors import number
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module, Parameter
-from fastnn.nn.options import as_tensor, blank, counts
+from fastnn.nn.options import as_tensor, blank, counts, switches
 
 __all__ = ["AdditiveAttention", "DotAttention", "MultiheadAttention"]
 
@@ -211,7 +211,10 @@ class MultiheadAttention(Module):
         )
         if not 0 <= number(dropout, "MultiheadAttention", "dropout") <= 1:
             raise ValueError(f"MultiheadAttention: dropout is {dropout}, expected 0 to 1")
-        self.dropout, self.batch_first, self.add_zero_attn = dropout, batch_first, add_zero_attn
+        self.dropout = dropout
+        bias, add_bias_kv, self.add_zero_attn, self.batch_first = switches(
+            self, bias=bias, add_bias_kv=add_bias_kv, add_zero_attn=add_zero_attn, batch_first=batch_first
+        )
         self.head_dim = embed_dim // num_heads
 
         def parameter(*shape):

@@ -11,7 +11,7 @@ from fastnn._tape import Prepared
 from fastnn.autograd import Tensor, call, is_grad_enabled
 from fastnn.descriptors import is_int
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import batched, blank, counts
+from fastnn.nn.options import batched, blank, counts, switches
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
@@ -42,6 +42,7 @@ class Conv(Layer):
                 f"{name}: groups is {groups}, expected a divisor of in_channels {in_channels} and out_channels "
                 f"{out_channels}"
             )
+        (bias,) = switches(self, bias=bias)
         self.kernel_size = self.each("kernel_size", kernel_size, 1)
         self.stride = self.each("stride", stride, 1)
         self.dilation = self.each("dilation", dilation, 1)

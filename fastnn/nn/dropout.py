@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastnn import functional as F
 from fastnn.descriptors import number
 from fastnn.nn.module import Layer
+from fastnn.nn.options import switches
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d"]
 
@@ -18,7 +19,8 @@ class Dropping(Layer):
     def __init__(self, p=0.5, inplace=False):
         if not 0 <= number(p, type(self).__name__, "p") <= 1:
             raise ValueError(f"{type(self).__name__}: p is {p}, expected 0 to 1")
-        self.p, self.inplace = p, inplace
+        self.p = p
+        (self.inplace,) = switches(self, inplace=inplace)
 
     def forward(self, input):
         return self.function(input, self.p, self.training, self.inplace)

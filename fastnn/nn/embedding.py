@@ -7,7 +7,7 @@ from fastnn import init
 from fastnn.autograd import Tensor
 from fastnn.descriptors import is_int
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import blank, counts
+from fastnn.nn.options import blank, counts, switches
 
 __all__ = ["Embedding"]
 
@@ -45,6 +45,9 @@ class Embedding(Layer):
                     f"Embedding: padding_idx is {padding_idx}, expected -{num_embeddings} to {num_embeddings - 1}"
                 )
             padding_idx %= num_embeddings
+        _freeze, scale_grad_by_freq, sparse = switches(
+            self, _freeze=_freeze, scale_grad_by_freq=scale_grad_by_freq, sparse=sparse
+        )
         if sparse:
             raise ValueError(f"Embedding: sparse is {sparse!r}, expected False: gradients are dense")
         self.padding_idx, self.max_norm, self.norm_type = padding_idx, max_norm, norm_type

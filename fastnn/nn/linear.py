@@ -8,7 +8,7 @@ from fastnn import functional as F
 from fastnn import init
 from fastnn.descriptors import is_int
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import blank, counts
+from fastnn.nn.options import blank, counts, switches
 
 __all__ = ["Flatten", "Identity", "Linear", "Unflatten"]
 
@@ -22,6 +22,7 @@ class Linear(Layer):
     def __init__(self, in_features, out_features, bias=True, device=None, dtype=None):
         self.in_features, self.out_features = counts(self, in_features=in_features, out_features=out_features)
         self.weight = Parameter(blank((out_features, in_features), device, dtype))
+        (bias,) = switches(self, bias=bias)
         self.bias = Parameter(blank((out_features,), device, dtype)) if bias else None
         self.reset_parameters()
 

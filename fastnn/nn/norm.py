@@ -9,7 +9,7 @@ from fastnn import ops
 from fastnn.autograd import call
 from fastnn.descriptors import is_int
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import batched, blank, counts, need_ndim
+from fastnn.nn.options import batched, blank, counts, need_ndim, switches
 
 __all__ = [
     "BatchNorm1d",
@@ -50,8 +50,11 @@ class ChannelNorm(Norm):
 
     def __init__(self, num_features, eps, momentum, affine, track_running_stats, device, dtype, bias):
         (self.num_features,) = counts(self, num_features=num_features)
-        self.eps, self.momentum, self.affine = eps, momentum, affine
-        self.track_running_stats = track_running_stats
+        self.eps, self.momentum = eps, momentum
+        affine, track_running_stats, bias = switches(
+            self, affine=affine, track_running_stats=track_running_stats, bias=bias
+        )
+        self.affine, self.track_running_stats = affine, track_running_stats
         self.make_affine((num_features,), affine, affine and bias, device, dtype)
         for name in "running_mean", "running_var":
             self.register_buffer(name, blank((num_features,), device, dtype) if track_running_stats else None)
@@ -235,6 +238,7 @@ class LayerNorm(Norm):
 
     def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
         self.normalized_shape = lengths(self, normalized_shape)
+        elementwise_affine, bias = switches(self, elementwise_affine=elementwise_affine, bias=bias)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.make_affine(self.normalized_shape, elementwise_affine, elementwise_affine and bias, device, dtype)
         self.reset_parameters()
@@ -255,6 +259,7 @@ class RMSNorm(Norm):
 
     def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None):
         self.normalized_shape = lengths(self, normalized_shape)
+        (elementwise_affine,) = switches(self, elementwise_affine=elementwise_affine)
         self.eps, self.elementwise_affine = eps, elementwise_affine
         self.make_affine(self.normalized_shape, elementwise_affine, False, device, dtype)
         self.reset_parameters()
@@ -276,6 +281,7 @@ class GroupNorm(Norm):
             raise ValueError(
                 f"GroupNorm: num_channels is {num_channels}, expected a multiple of num_groups, {num_groups}"
             )
+        affine, bias = switches(self, affine=affine, bias=bias)
         self.eps, self.affine = eps, affine
         self.make_affine((num_channels,), affine, affine and bias, device, dtype)
         self.reset_parameters()

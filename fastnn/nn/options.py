@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.autograd import Tensor
-from fastnn.descriptors import is_int
+from fastnn.descriptors import flag, is_int
 
-__all__ = ["as_tensor", "batched", "blank", "counts", "need_ndim"]
+__all__ = ["as_tensor", "batched", "blank", "counts", "need_ndim", "switches"]
 
 
 def counts(layer, **numbers):
@@ -20,6 +20,11 @@ def counts(layer, **numbers):
     return numbers.values()
 
 
+def switches(layer, **flags):
+    """Check that options are True or False; returns them."""
+    return [flag(value, type(layer).__name__, name) for name, value in flags.items()]
+
+
 def blank(shape, device=None, dtype=None, fill=None):
     """An array for a parameter or buffer: float32, or float64 with that dtype; of fill, or not initialised.
 
@@ -27,9 +32,13 @@ def blank(shape, device=None, dtype=None, fill=None):
     """
     if device is not None and str(device) != "cpu":
         raise ValueError(f"device is {device!r}, expected None or 'cpu'")
-    dtype = np.dtype(np.float32 if dtype is None else dtype)
-    if dtype not in (np.float32, np.float64):
+    try:
+        known = np.dtype(np.float32 if dtype is None else dtype)
+    except (TypeError, ValueError):  # no dtype at all
+        known = None
+    if known is None or known not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype}, expected float32 or float64")
+    dtype = known
     return np.empty(shape, dtype) if fill is None else np.full(shape, fill, dtype)
 
 

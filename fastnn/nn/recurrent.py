@@ -9,7 +9,7 @@ from fastnn import init
 from fastnn.autograd import Tensor, call, plain
 from fastnn.descriptors import GATES, checked_lengths, number
 from fastnn.nn.module import Layer, Parameter, operands
-from fastnn.nn.options import blank, counts, need_ndim
+from fastnn.nn.options import blank, counts, need_ndim, switches
 from fastnn.nn.stream import Stream
 from fastnn.nn.utils.rnn import PackedSequence, pack, unpack
 from fastnn.tensor_ops import permute_forward
@@ -36,7 +36,7 @@ class Recurrent(Layer):
         self.input_size, self.hidden_size = counts(self, input_size=input_size, hidden_size=hidden_size)
         if not hidden_size or not input_size:
             raise ValueError(f"{name}: input_size is {input_size} and hidden_size {hidden_size}, expected at least 1")
-        self.bias = bias
+        (self.bias,) = switches(self, bias=bias)
         for key, value in option.items():
             if value not in CHOICES[key]:
                 raise ValueError(f"{name}: {key} is {value!r}, expected {' or '.join(map(repr, CHOICES[key]))}")
@@ -203,7 +203,8 @@ class RNNBase(Recurrent):
             raise ValueError(f"{name}: dropout is {dropout}, expected 0 to 1")
         if proj_size >= hidden_size:
             raise ValueError(f"{name}: proj_size is {proj_size}, expected less than hidden_size, {hidden_size}")
-        self.batch_first, self.dropout, self.bidirectional = batch_first, dropout, bidirectional
+        self.batch_first, self.bidirectional = switches(self, batch_first=batch_first, bidirectional=bidirectional)
+        self.dropout = dropout
         self.proj_size = proj_size
         directions = ("", "_reverse") if bidirectional else ("",)
         self.parameter_names = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastnn import functional as F
+from fastnn.descriptors import number
 from fastnn.nn.module import Layer
 
 __all__ = ["Upsample", "UpsampleZeros2d", "UpsamplingBilinear2d", "UpsamplingNearest2d"]
@@ -15,7 +16,9 @@ class Upsample(Layer):
     def __init__(self, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None):
         many = isinstance(scale_factor, tuple | list)
         self.size, self.mode, self.align_corners = size, mode, align_corners
-        self.scale_factor = tuple(map(float, scale_factor)) if many else float(scale_factor) if scale_factor else None
+        name = type(self).__name__
+        factors = [number(s, name, "scale_factor") for s in (scale_factor if many else [scale_factor or 0])]
+        self.scale_factor = tuple(factors) if many else factors[0] or None
         self.recompute_scale_factor = recompute_scale_factor
 
     def forward(self, input):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastnn.autograd import Tensor
 from fastnn.data import DataLoader, Dataset
-from fastnn.descriptors import is_int
+from fastnn.descriptors import flag, is_int
 from fastnn.random import default_generator
 
 __all__ = ["as_batches", "as_tensor", "batches_from", "length", "pair"]
@@ -30,13 +30,14 @@ def as_batches(data: Any, op: str, what: str, batch_size: int, shuffle: bool = F
         raise TypeError(f"{op}: seed must be an integer, got {seed!r}")
     if isinstance(data, np.ndarray | Tensor):
         data = (data,)
+    shuffle = flag(shuffle, op, "shuffle")
     arrays = isinstance(data, tuple) and bool(data) and all(isinstance(x, np.ndarray | Tensor) for x in data)
     if arrays or isinstance(data, Dataset):
         try:
             return DataLoader(data, int(batch_size), shuffle, seed)
         except ValueError as error:
             raise ValueError(f"{op}: {what}: {error}") from None
-    if not isinstance(data, Iterable):
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping):
         raise TypeError(f"{op}: {what} must be arrays (x, y) or an iterable of batches, got {type(data).__name__}")
     if isinstance(data, Iterator):
         raise TypeError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn import functional as F
 from fastnn.autograd import Tensor, enable_grad
-from fastnn.descriptors import is_int, number
+from fastnn.descriptors import flag, is_int, number
 from fastnn.nn import Module
 from fastnn.nn.utils import clip_grad_norm_, clip_grad_value_
 from fastnn.optim import Optimizer, flatten_state, unflatten_state
@@ -102,6 +102,7 @@ def fit(
     run.set_statistics(gradient_statistics)
     run.set_stopping(early_stopping)
     run.set_checkpoint(checkpoint, checkpoint_every)
+    resume = flag(resume, "fit", "resume")
     if not is_int(epochs):
         raise TypeError(f"fit: epochs must be an integer, got {epochs!r}")
     if epochs < 0:
@@ -251,6 +252,8 @@ class Run:
         self.save_every = every
         if path is None:
             return
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise TypeError(f"fit: checkpoint must be the path of a file or None, got {path!r}")
         self.path = os.fsdecode(path)
         folder = os.path.dirname(os.path.abspath(self.path))
         if not os.path.isdir(folder):
