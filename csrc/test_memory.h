@@ -11,8 +11,8 @@
 #include "memory.h"
 
 typedef struct {
-    int in_use;
-    int poison;            /* every byte of fresh memory is 0xFF: NaN in float32 and float64, -1 in integers */
+    int in_use;            /* contexts that are entered */
+    int poison;            /* not 0: every byte of fresh memory is 0xFF: NaN in float32 and float64, -1 in integers */
     int side;              /* 1: blocks end where a guard page begins; -1: they begin where one ends; 0: plain blocks */
     ptrdiff_t failing;     /* the number of the allocation that fails, from 1; 0: none */
     ptrdiff_t allocations; /* so far */

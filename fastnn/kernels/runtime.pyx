@@ -488,9 +488,11 @@ for guarded in range(2):
 class _TestMemory:
     """Context in which arrays, results and scratch memory are those of csrc/test_memory.h, and no freed block is kept.
 
-    The state is the process's, NumPy's arrays are those of this thread: for tests, in one Python thread. An inner
-    context adds to what an outer one does. A block outlives its context.
+    The state is the process's, NumPy's arrays are those of this thread: for tests, in one Python thread, except that
+    several may poison at once. An inner context adds to what an outer one does. A block outlives its context.
     """
+
+    poisons = False
 
     def __init__(self, **settings):
         self.settings = settings
@@ -498,23 +500,26 @@ class _TestMemory:
     def __enter__(self):
         global fnn_test
         self.before = fnn_test
-        fnn_test = {**self.before, **self.settings, "in_use": True}
+        fnn_test = {**self.before, **self.settings, **self.counts(1)}
         self.handler = cnp.PyDataMem_SetHandler(test_capsules[fnn_test.side != 0])
         return self
 
     def __exit__(self, *exc):
         global fnn_test
         self.after = fnn_test
-        fnn_test = self.before
+        fnn_test = {**self.before, **self.counts(-1)}
         cnp.PyDataMem_SetHandler(self.handler)
+
+    def counts(self, change):
+        """How many contexts are entered, and how many that poison, with one more or fewer."""
+        return {"in_use": fnn_test.in_use + change, "poison": fnn_test.poison + change * self.poisons}
 
 
 class poisoned_memory(_TestMemory):
     """Fresh memory holds NaN, so that a result that was never written, or that depends on what memory held before,
     shows."""
 
-    def __init__(self):
-        super().__init__(poison=True)
+    poisons = True
 
 
 class guarded_memory(_TestMemory):
