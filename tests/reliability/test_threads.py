@@ -287,7 +287,7 @@ def test_a_threads_own_generator_draws_what_it_draws_alone():
 def test_fork_while_threads_draw_and_add_up(python, scaled):
     """The child of a fork can draw random numbers and take gradients, whatever the parent's threads held."""
     code = """if True:
-        import os, sys, threading, warnings
+        import os, sys, threading, time, warnings
         warnings.simplefilter("ignore")  # of Python 3.12, about forks beside threads, which this is about
         import numpy as np, fastnn
         fastnn.set_num_threads(1)
@@ -297,10 +297,12 @@ def test_fork_while_threads_draw_and_add_up(python, scaled):
         def draw():
             while not stop.is_set():
                 fastnn.random.default_generator.draw()
+                time.sleep(1e-5)  # else a fork waits long for its turn on a busy machine
 
         def add():
             while not stop.is_set():
                 (w * 1.0).sum().backward()
+                time.sleep(1e-5)
 
         threads = [threading.Thread(target=f) for f in (draw, draw, add, add)]
         for thread in threads: thread.start()
