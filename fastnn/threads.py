@@ -29,7 +29,7 @@ def lines(path):
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().splitlines()
-    except OSError:
+    except (OSError, ValueError):  # the latter for a path with a NUL
         return []
 
 
@@ -38,7 +38,7 @@ def quota(folder):
     files = ("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")  # of versions 2 and 1
     for names in files:
         words = " ".join(line for name in names for line in lines(f"{folder}/{name}")).split()
-        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):  # not "max" and not "-1"
+        if len(words) == 2 and all(re.fullmatch("[1-9][0-9]{,17}", word) for word in words):  # not "max" and not "-1"
             return int(words[0]) / int(words[1])
     return math.inf
 

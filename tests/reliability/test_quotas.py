@@ -102,21 +102,26 @@ MALFORMED_TABLES = {
     "mountinfo": [
         "", "- - -", " - ", "1 2 3", "1 2 3 4 5 - cgroup2", V2[:40], V2.replace(" - ", " "),
         V2.replace(" / ", " \\777 "),
-        "30 23 0:26 / - cgroup2 cgroup2 rw", b"\xff\xfe - \xff", "\0", V2.replace("/sys/fs/cgroup", "\\0"),
+        "30 23 0:26 / - cgroup2 cgroup2 rw", b"\xff\xfe - \xff", "\0", V2.replace("/sys/fs/cgroup", "\\000"),
     ],
 }  # fmt: skip
 MALFORMED_QUOTAS = [
     "", "\n", "max", "100000", "1 2 3", "-5 100000", "100000 0", "0 100000", "0x10 5", "1e5 100000", "one two",
-    "100000 max", b"\xff\xfe 1", "\0", "100000 -100000", "1.5 1", "²  1", "100000,100000",
+    "100000 max", b"\xff\xfe 1", "\0", "100000 -100000", "1.5 1", "²  1", "٣ 1", "100000,100000",
+    "9" * 5000 + " 1", "1 " + "9" * 400,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", MALFORMED_QUOTAS, ids=repr)
+def named(text):
+    return repr(text)[:30]
+
+
+@pytest.mark.parametrize("text", MALFORMED_QUOTAS, ids=named)
 def test_malformed_quotas_are_none(system, text):
     assert threads.cgroup_cpus(system("0::/", V2, {f"{ROOT2}/cpu.max": text})) == math.inf
 
 
-@pytest.mark.parametrize("text", [text for text in MALFORMED_QUOTAS if text != "100000"], ids=repr)  # right here
+@pytest.mark.parametrize("text", [text for text in MALFORMED_QUOTAS if text != "100000"], ids=named)  # right here
 @pytest.mark.parametrize("name", ["cpu.cfs_quota_us", "cpu.cfs_period_us"])
 def test_malformed_quotas_of_version_1(system, name, text):
     files = {**v1(ROOT1, 100000), f"{ROOT1}/{name}": text}
