@@ -184,6 +184,27 @@ def prove(kind, environment, folder):
             raise SystemExit(f"expected of the sanitizer: {report}, of\n{body}\n{result.stderr}")
 
 
+REPORTS = "ERROR: AddressSanitizer", "WARNING: ThreadSanitizer", "runtime error:"
+
+
+def run(kind, environment, folder, arguments):
+    """The exit code of the tests; 1 if a sanitizer reports something in any process: to a file, as pytest hides what
+    passing tests write."""
+    files = folder / "reports"
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir()
+    logged = {
+        name: f"{value}:log_path={files}/report" for name, value in environment.items() if name.endswith("SAN_OPTIONS")
+    }
+    deselected = [f"--deselect={test}" for test in kind.without]
+    command = [*interpreter(kind), "-m", "pytest", "-q", *deselected, *arguments]
+    code = subprocess.run(command, cwd=folder, env=environment | logged).returncode
+    texts = [path.read_text(errors="replace") for path in sorted(files.iterdir())]
+    found = [text for text in texts if any(report in text for report in REPORTS)]
+    print(*found, f"{len(found)} processes with reports of sanitizers" if logged else "", sep="\n")
+    return code or bool(found)
+
+
 def main():
     parser = argparse.ArgumentParser(
         usage="python tests/reliability/builds.py KIND [--keep FOLDER] [arguments of pytest]"
@@ -200,9 +221,7 @@ def main():
         prove(kind, environment, folder)
         check = f"from fastnn.kernels import runtime; print(runtime.__file__); assert {kind.expects}"
         subprocess.run([*interpreter(kind), "-c", check], cwd=folder, env=environment, check=True)
-        deselected = [f"--deselect={test}" for test in kind.without]
-        command = [*interpreter(kind), "-m", "pytest", "-q", *deselected, *(arguments or kind.tests)]
-        return subprocess.run(command, cwd=folder, env=environment).returncode
+        return run(kind, environment, folder, arguments or kind.tests)
 
 
 if __name__ == "__main__":
