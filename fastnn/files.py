@@ -19,6 +19,7 @@ except ImportError:  # not POSIX
 __all__ = ["open_regular", "write_atomically"]
 
 BUFFER = 1 << 13
+"""Bytes of a file that are read ahead, in every version of Python."""
 PIECE = 1 << 25
 """Bytes that are written before the disk is told to begin with them."""
 
@@ -136,11 +137,16 @@ class Temporary:
                 return
             # The lock is the copy's, so that it lasts until after the renaming.
             self.lock = os.dup(self.file.fileno())
-            with suppress(OSError):
-                flock(self.lock, LOCK_EX)
-            if is_at(self.lock, self.name):
+            taken = False
+            try:
+                flock(self.lock, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                taken = True
+            except OSError:  # no locks here
                 return
-            self.release()  # another process took it for abandoned before it was locked
+            if not taken and is_at(self.lock, self.name):
+                return
+            self.release()  # another process takes it for abandoned, as it was not yet locked
 
     def release(self) -> None:
         self.file.close()

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from fastnn.files import open_regular, write_atomically
-from fastnn.header import DTYPES, MAX_HEADER, METADATA, Tensor, quoted, read_header
+from fastnn.header import DTYPES, MAX_HEADER, METADATA, Header, Tensor, quoted, read_header
 
 __all__ = ["Mismatch", "load", "load_metadata", "match", "save"]
 
@@ -28,10 +28,11 @@ CHUNK = 1 << 18
 
 
 @contextmanager
-def errors_of(path: Path) -> Iterator[None]:
-    """Say in an error message of what a file holds which one it is."""
+def opened(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
+    """An open file and its header. A ValueError of what it holds says which file it is."""
     try:
-        yield
+        with open_regular(os.fspath(path)) as file:
+            yield file, read_header(file)
     except ValueError as error:
         raise ValueError(f"load: {os.fsdecode(path)}: {error}") from None
 
@@ -72,6 +73,11 @@ def read_tensor(file: BinaryIO, tensor: Tensor) -> np.ndarray:
     return values.astype(dtype.newbyteorder("="), copy=False)
 
 
+def read_tensors(file: BinaryIO, header: Header) -> dict[str, np.ndarray]:
+    """All of them, behind the header, which has just been read."""
+    return {tensor.name: read_tensor(file, tensor) for tensor in header.tensors()}
+
+
 def mapped_tensor(file: BinaryIO, mapping: map_file, start: int, tensor: Tensor) -> np.ndarray:
     """The tensor as a read-only view of the mapped file whose data begin at `start`, or a copy where it must be one.
 
@@ -103,18 +109,17 @@ def load(path: Path, *, mmap: bool = False) -> dict[str, np.ndarray]:
     header that begins with a space. Beside the result, memory for twice the header is all that is taken, whatever a
     file claims to hold. ValueError for pipes and devices. Errors of the operating system are passed on.
     """
-    with errors_of(path), open_regular(os.fspath(path)) as file:
-        header = read_header(file)
-        if mmap:
-            mapping = map_file(file.fileno(), header.size, access=ACCESS_READ)
-            return {x.name: mapped_tensor(file, mapping, header.start, x) for x in header.tensors()}
-        return {x.name: read_tensor(file, x) for x in header.tensors()}
+    with opened(path) as (file, header):
+        if not mmap:
+            return read_tensors(file, header)
+        mapping = map_file(file.fileno(), header.size, access=ACCESS_READ)
+        return {x.name: mapped_tensor(file, mapping, header.start, x) for x in header.tensors()}
 
 
 def load_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file; empty if it has none. Reads and checks the header only. Errors: as `load`."""
-    with errors_of(path), open_regular(os.fspath(path)) as file:
-        return read_header(file).metadata()
+    with opened(path) as (_, header):
+        return header.metadata()
 
 
 def check_text(text: object, what: str) -> None:

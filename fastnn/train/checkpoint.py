@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.serialize import Path, load, load_metadata, save
+from fastnn.serialize import Path, opened, read_tensors, save
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
@@ -59,7 +59,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     ValueError that names the file if it is none, or damaged. Errors of the operating system are passed on.
     """
-    metadata = load_metadata(path)
+    with opened(path) as (file, header):  # once, because it may be replaced at any time
+        metadata = header.metadata()
+        arrays = read_tensors(file, header) if metadata.get("format") == FORMAT else {}
     where = f"load_checkpoint: {os.fsdecode(path)}"
     if metadata.get("format") != FORMAT:
         came = repr(metadata["format"]) if "format" in metadata else "a file without it, such as one of fastnn.save"
@@ -71,7 +73,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(state, Mapping):
         raise ValueError(f"{where}: the state is no object of JSON")
     parts: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
-    arrays = load(path)
     rng = arrays.pop(RNG, None)
     if rng is None:
         raise ValueError(f"{where}: got no array {RNG!r}")

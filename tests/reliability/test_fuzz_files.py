@@ -225,6 +225,7 @@ def check_refused(path, data, error):
             safetensors.deserialize(data)
 
 
+@pytest.mark.timeout(7200)
 def test_safetensors(path, scaled):
     rng = random.Random(1)
     originals = seeds()
@@ -260,6 +261,7 @@ def idx_seeds():
     return plain + [gzip.compress(data) for data in plain]
 
 
+@pytest.mark.timeout(7200)
 def test_idx(path, scaled):
     rng = random.Random(2)
     originals = idx_seeds()

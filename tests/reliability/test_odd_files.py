@@ -14,6 +14,9 @@ from safetensors_support import LOADERS, blob, entry, load_mapped, outcome, same
 
 import fastnn
 from fastnn.data import read_idx
+from fastnn.header import Header
+from fastnn.train import load_checkpoint
+from fastnn.train.checkpoint import Checkpoint, save_checkpoint
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a test of POSIX files")
 
@@ -121,6 +124,26 @@ def test_a_file_of_another_size_a_moment_later(path, monkeypatch, load, change):
     else:
         loaded = load(path)
         assert loaded.keys() == expected.keys() and all(same(loaded[name], expected[name]) for name in expected)
+
+
+def test_a_file_that_is_replaced_while_it_is_read(path, monkeypatch):
+    """A checkpoint has the state and the arrays of one file."""
+
+    def checkpoint(step):
+        save_checkpoint(path, Checkpoint({"w": np.full(9, step)}, {}, {}, np.zeros(2, np.uint64), {"step": step}))
+
+    checkpoint(1)
+    metadata = Header.metadata
+
+    def replaced(header):
+        result = metadata(header)
+        checkpoint(2)
+        return result
+
+    monkeypatch.setattr(Header, "metadata", replaced)
+    for step in (1, 2):
+        found = load_checkpoint(path)
+        assert found.state["step"] == step and (found.model["w"] == step).all()
 
 
 CUT = """
