@@ -5,6 +5,13 @@
  * maximum and reaches every result through the sum; so do the NaNs of inf - inf, when m is infinite.
  */
 
+#undef FNN_PLACES
+#define FNN_PLACES ((ptrdiff_t)1 << 20) /* rows whose places are counted together */
+/* Terms that are added up before their sum is added to those of the terms before: a long sum would lose its terms, as
+ * 2^24 loses a 1 in single precision. */
+#undef FNN_TERMS
+#define FNN_TERMS ((ptrdiff_t)1 << 12)
+
 /* x[i...] with lanes behind the end of n filled by `pad`. */
 #define vload_pad FN(vload_pad)
 FNN_INLINE vec vload_pad(const real *x, ptrdiff_t n, real pad)
@@ -32,12 +39,18 @@ FNN_INLINE real FN(row_max)(ptrdiff_t n, const real *x)
 FNN_INLINE real FN(row_exp)(ptrdiff_t n, const real *x, real m, real *y, vec *tail)
 {
     vec sum = *tail = (vec){0};
+    const ptrdiff_t whole = n - n % VL;
     ptrdiff_t i = 0;
-    for (; i + VL <= n; i += VL) {
-        const vec e = vexp(vload(x + i) - m);
-        if (y)
-            vstore(y + i, e);
-        sum += e;
+    while (i < whole) {
+        const ptrdiff_t end = FN(least)(whole, i + FNN_TERMS * VL);
+        vec part = {0};
+        for (; i < end; i += VL) {
+            const vec e = vexp(vload(x + i) - m);
+            if (y)
+                vstore(y + i, e);
+            part += e;
+        }
+        sum += part;
     }
     if (i < n) {
         *tail = vsel(viota() < (inat)(n - i), vexp(vload_n(x + i, n - i) - m), (vec){0});
@@ -57,17 +70,28 @@ FNN_INLINE void FN(columns_max)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, cons
             vstore(max + j, vmax(vload_upto(x + i * stride + j, w - j), vload(max + j)));
 }
 
+/* sum += part */
+FNN_INLINE void FN(add_columns)(ptrdiff_t w, const real *part, real *sum)
+{
+    for (ptrdiff_t j = 0; j < w; j += VL)
+        vstore(sum + j, vload(sum + j) + vload(part + j));
+}
+
 FNN_INLINE void FN(columns_exp)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const real *x, const real *max, real *sum,
                                 real *y)
 {
     memset(sum, 0, FNN_COLUMNS * sizeof(real));
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec e = vexp(vload_upto(x + i * stride + j, w - j) - vload(max + j));
-            if (y)
-                vstore_upto(y + i * stride + j, e, w - j);
-            vstore(sum + j, vload(sum + j) + e);
-        }
+    for (ptrdiff_t first = 0; first < n; first += FNN_TERMS) {
+        real part[FNN_COLUMNS] = {0};
+        for (ptrdiff_t i = first; i < FN(least)(n, first + FNN_TERMS); i++)
+            for (ptrdiff_t j = 0; j < w; j += VL) {
+                const vec e = vexp(vload_upto(x + i * stride + j, w - j) - vload(max + j));
+                if (y)
+                    vstore_upto(y + i * stride + j, e, w - j);
+                vstore(part + j, vload(part + j) + e);
+            }
+        FN(add_columns)(w, part, sum);
+    }
 }
 
 /* y = e^(x-m) / Σ e^(x-m) */
@@ -133,19 +157,27 @@ FNN_INLINE void FN(sum_then_gradient)(vec (*term)(vec, vec), vec (*gradient)(vec
 {
     if (stride == 1) {
         vec sum = {0};
-        for (ptrdiff_t i = 0; i < n; i += VL) /* zeros in the lanes behind the end add nothing */
-            sum += term(vload_upto(dy + i, n - i), vload_upto(y + i, n - i));
+        for (ptrdiff_t first = 0; first < n; first += FNN_TERMS * VL) {
+            vec part = {0};
+            for (ptrdiff_t i = first; i < FN(least)(n, first + FNN_TERMS * VL); i += VL) /* zeros in the lanes behind */
+                part += term(vload_upto(dy + i, n - i), vload_upto(y + i, n - i));       /* the end add nothing */
+            sum += part;
+        }
         sum = vset1(vsum(sum));
         for (ptrdiff_t i = 0; i < n; i += VL)
             vstore_upto(dx + i, gradient(vload_upto(dy + i, n - i), vload_upto(y + i, n - i), sum), n - i);
         return;
     }
     real sum[FNN_COLUMNS] = {0};
-    for (ptrdiff_t i = 0; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL) {
-            const ptrdiff_t at = i * stride + j;
-            vstore(sum + j, vload(sum + j) + term(vload_upto(dy + at, w - j), vload_upto(y + at, w - j)));
-        }
+    for (ptrdiff_t first = 0; first < n; first += FNN_TERMS) {
+        real part[FNN_COLUMNS] = {0};
+        for (ptrdiff_t i = first; i < FN(least)(n, first + FNN_TERMS); i++)
+            for (ptrdiff_t j = 0; j < w; j += VL) {
+                const ptrdiff_t at = i * stride + j;
+                vstore(part + j, vload(part + j) + term(vload_upto(dy + at, w - j), vload_upto(y + at, w - j)));
+            }
+        FN(add_columns)(w, part, sum);
+    }
     for (ptrdiff_t i = 0; i < n; i++)
         for (ptrdiff_t j = 0; j < w; j += VL) {
             const ptrdiff_t at = i * stride + j;
@@ -165,7 +197,8 @@ static void FN(log_softmax_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w,
     FN(sum_then_gradient)(FN(log_softmax_term), FN(log_softmax_gradient), n, stride, w, dy, y, dx);
 }
 
-/* Where the first largest element is, or the first NaN. */
+/* Where the first largest element is, or the first NaN. Side by side, places are counted in lanes as wide as an element,
+ * and therefore in runs of rows: there may be more rows than 32 bits count. */
 static void FN(argmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x_, int64_t *index)
 {
     const real *x = x_;
@@ -186,21 +219,27 @@ static void FN(argmax)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const void *x
         return;
     }
     real best[FNN_COLUMNS];
-    inat where[FNN_COLUMNS] = {0};
+    for (ptrdiff_t j = 0; j < w; j++)
+        index[j] = 0;
     for (ptrdiff_t j = 0; j < w; j += VL)
         vstore(best + j, vload_upto(x + j, w - j));
-    for (ptrdiff_t i = 1; i < n; i++)
-        for (ptrdiff_t j = 0; j < w; j += VL) {
-            const vec v = vload_upto(x + i * stride + j, w - j), b = vload(best + j);
-            const ivec better = (v > b) | ((v != v) & (b == b));
-            ivec at;
-            memcpy(&at, where + j, sizeof at);
-            at = (better & (inat)i) | (~better & at);
-            memcpy(where + j, &at, sizeof at);
-            vstore(best + j, vsel(better, v, b));
-        }
-    for (ptrdiff_t j = 0; j < w; j++)
-        index[j] = where[j];
+    for (ptrdiff_t first = 1; first < n; first += FNN_PLACES) {
+        const ptrdiff_t rows = FN(least)(FNN_PLACES, n - first);
+        inat place[FNN_COLUMNS] = {0}; /* from 1 on, of the best so far in these rows; 0: it is none of them */
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < w; j += VL) {
+                const vec v = vload_upto(x + (first + i) * stride + j, w - j), b = vload(best + j);
+                const ivec better = (v > b) | ((v != v) & (b == b));
+                ivec at;
+                memcpy(&at, place + j, sizeof at);
+                at = (better & (inat)(i + 1)) | (~better & at);
+                memcpy(place + j, &at, sizeof at);
+                vstore(best + j, vsel(better, v, b));
+            }
+        for (ptrdiff_t j = 0; j < w; j++)
+            if (place[j])
+                index[j] = first + place[j] - 1;
+    }
 }
 
 /* 1 there, 0 elsewhere */

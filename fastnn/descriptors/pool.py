@@ -60,10 +60,10 @@ def pool_outputs(op, axis, size, kernel, stride, padding, dilation, ceil_mode):
             f"{op}: the window's {axis}, {span} with dilation {dilation}, is larger than the padded image's, "
             f"{size + 2 * padding} ({size} with padding {padding})"
         )
-    # The first pixels of the windows that start in the padding; only dilation can step over a whole image.
-    for start in range(-padding, min(0, count * stride - padding), stride):
-        first = start % dilation
-        if first >= min(size, start + span):
+    # The first pixels of the windows that start in the padding. A dilation can step over the whole image if that is
+    # smaller; padding is at most 1 then, since a window of more than two pixels would not fit.
+    for start in range(-padding, min(0, count * stride - padding), stride) if dilation > size else ():
+        if start % dilation >= size:
             raise ValueError(
                 f"{op}: a window has no pixel of the image: {axis} {size}, kernel_size {kernel}, padding {padding}, "
                 f"dilation {dilation}"

@@ -24,9 +24,10 @@ def words(block, seed, offset):
     return philox4x32(counter, (seed % 2**32, seed >> 32))
 
 
-def kept(n, p, seed, offset):
-    """Which of n elements Bernoulli trials keep that drop with probability p, as fastnn.ops.dropout says."""
-    i = np.arange(n)
+def kept(n, p, seed, offset, first=0):
+    """Which of n elements from number `first` on Bernoulli trials keep that drop with probability p, as
+    fastnn.ops.dropout says."""
+    i = np.arange(first, first + n)
     word = np.choose(i // 32 % 4, words((i // 128 * 16 + i % 32 // 2).astype(np.uint64), seed, offset))
     half = word.astype(np.int64) >> i % 2 * 16 & 0xFFFF
     u = (half + 2**15) % 2**16  # half + 2^15 with half as a signed number
