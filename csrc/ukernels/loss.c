@@ -107,12 +107,15 @@ static void FN(cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t 
 {
     const real *x = x_, *p = p_, *max = max_, *sum = sum_, *mass = mass_, *dy = dy_, *weight = o->weight;
     const real uniform = (real)(o->smoothing / n), rest = (real)(1 - o->smoothing);
+    /* Without smoothing the weight of a class that is no target does not count, not even a NaN. */
+    const real *each_weight = p || o->smoothing != 0 ? weight : NULL;
+    const real smoothed = o->smoothing != 0 ? (real)(o->smoothing / n * o->weight_sum) : 0;
     real *dx = dx_, g[FNN_COLUMNS], share[FNN_COLUMNS], at_target[FNN_COLUMNS], ignored[FNN_COLUMNS];
     for (ptrdiff_t j = 0; j < w; j++) {
         g[j] = (real)(dy[j * dy_step] * scale);
         ignored[j] = !p && target[j] == o->ignore;
         at_target[j] = p || ignored[j] ? 0 : rest * FN(weight_of)(weight, target[j]);
-        share[j] = (p ? mass[j] : at_target[j] + (real)(o->smoothing / n * o->weight_sum)) / sum[j];
+        share[j] = (p ? mass[j] : at_target[j] + smoothed) / sum[j];
     }
     if (stride == 1) {
         if (!p && *target == o->ignore) {
@@ -124,7 +127,7 @@ static void FN(cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t 
             if (p)
                 q += rest * vload_upto(p + i, n - i);
             const vec e = vexp(vload_upto(x + i, n - i) - max[0]);
-            vstore_upto(dx + i, g[0] * (e * share[0] - FN(weighed)(q, weight, i, n)), n - i);
+            vstore_upto(dx + i, g[0] * (e * share[0] - FN(weighed)(q, each_weight, i, n)), n - i);
         }
     } else {
         for (ptrdiff_t i = 0; i < n; i++)
@@ -134,7 +137,7 @@ static void FN(cross_entropy_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t 
                 if (p)
                     q += rest * vload_upto(p + at, w - j);
                 const vec e = vexp(vload_upto(x + at, w - j) - vload_upto(max + j, w - j));
-                const vec v = e * vload(share + j) - q * FN(weight_of)(weight, i);
+                const vec v = e * vload(share + j) - q * FN(weight_of)(each_weight, i);
                 vstore_upto(dx + at, vsel(vload(ignored + j) != 0, (vec){0}, vload(g + j) * v), w - j);
             }
     }
@@ -169,10 +172,12 @@ static void FN(nll_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const i
 /* The Jensen-Shannon divergence of p and q in bits: Σ (p log2(2p / (p+q)) + q log2(2q / (p+q))) / 2 with 0 log 0 = 0. A
  * term is not negative but by rounding, and the sum of two distributions is at most 1. */
 
-/* log2(2p / (p+q)), 0 if p is */
+/* log2(2p / (p+q)), 0 if p is. A small share is scaled, so that it is not subnormal: that would have few digits. */
 FNN_INLINE vec FN(log_share)(vec p, vec sum)
 {
-    const vec l = vlog((p + p) / sum) * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */);
+    const ivec small = p < sum * vset1((real)0x1p-60);
+    const vec scaled = vsel(small, p * vset1((real)0x1p+64), p), exponent = vsel(small, vset1(64), (vec){0});
+    const vec l = vlog((scaled + scaled) / sum) * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) - exponent;
     return vsel(p == vset1(0), (vec){0}, l);
 }
 

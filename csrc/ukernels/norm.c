@@ -157,11 +157,11 @@ FNN_INLINE void FN(bn_column_moments)(const int vecs, ptrdiff_t lanes, ptrdiff_t
             const real m = ((real *)mean)[l] = (real)(total[l] * per_row);
             centred &= m - m == 0; /* as for rows */
         }
-        if (!centred) {
-            FNN_VECS(vecs) mean[v] = (vec){0};
+        if (!centred) { /* in these lanes alone, so that a channel with a NaN changes no other */
+            vec own[FNN_ACCS] = {0};
             for (ptrdiff_t i = i0; i < i0 + ni; i++)
-                FNN_VECS(vecs) mean[v] += vload_upto(x + i * stride + v * VL, lanes);
-            FNN_VECS(vecs) mean[v] /= vset1((real)ni);
+                FNN_VECS(vecs) own[v] += vload_upto(x + i * stride + v * VL, lanes);
+            FNN_VECS(vecs) mean[v] = vsel(mean[v] - mean[v] == vset1(0), mean[v], own[v] / vset1((real)ni));
         }
         for (ptrdiff_t i = i0; i < i0 + ni; i++)
             FNN_VECS(vecs)

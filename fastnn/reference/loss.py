@@ -78,8 +78,11 @@ def cross_entropy_forward(
         p, counts, divisor = target, True, x.size // x.shape[axis]
     else:
         p, counts = onehot_of(target, x), np.expand_dims(target != ignore_index, axis)
-        divisor = (weights * p * counts).sum(dtype=float)
-    q = np.where(counts, ((1 - label_smoothing) * p + label_smoothing / x.shape[axis]) * weights, 0).astype(x.dtype)
+        divisor = np.where(p & counts, weights, 0).sum(dtype=float)
+    share = (1 - label_smoothing) * p + label_smoothing / x.shape[axis]
+    # The weight of a class that is no target does not count, not even a NaN.
+    counted = counts & ((share != 0) | (target.dtype.kind == "f"))
+    q = np.where(counted, share * weights, 0).astype(x.dtype)
     terms = np.multiply(q, log_p, where=q != 0, out=np.zeros_like(log_p))  # 0 log 0 = 0
     y = reduce(-terms.sum(axis=axis), reduction, divisor)
     return y, CrossEntropyCtx(log_p, q, axis, reduction, divisor) if keep else None
@@ -89,14 +92,18 @@ def cross_entropy_backward(dy, ctx):
     """dx = (softmax(x) Σ w q - w q) * dy, over what the summed loss was divided by"""
     dy = np.expand_dims(dy, ctx.axis) if ctx.reduction == "none" else dy
     mass = ctx.q.sum(axis=ctx.axis, keepdims=True)
-    dx = np.where(mass == 0, 0, (np.exp(ctx.log_p) * mass - ctx.q) * dy).astype(ctx.log_p.dtype)
-    return dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+    dx = ((np.exp(ctx.log_p) * mass - ctx.q) * dy).astype(ctx.log_p.dtype)
+    dx = dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+    return np.where(mass == 0, dx.dtype.type(0), dx)
 
 
 class NllCtx(NamedTuple):
     """What the backward pass needs of the forward pass."""
 
     q: np.ndarray
+    """The classes' weights at the targets that count, 0 elsewhere."""
+    counts: np.ndarray
+    """Where these are."""
     axis: int
     reduction: str
     divisor: float
@@ -105,16 +112,18 @@ class NllCtx(NamedTuple):
 def nll_loss_forward(x, target, weight=None, *, ignore_index=-100, reduction="mean", keep=True):
     """loss = -w_t x_t; 0 where the target is ignored"""
     axis = class_axis(x)
-    q = np.where(np.expand_dims(target != ignore_index, axis) & onehot_of(target, x), along(weight, x), 0)
+    counts = np.expand_dims(target != ignore_index, axis) & onehot_of(target, x)
+    q = np.where(counts, along(weight, x), 0)
     losses = -np.multiply(q, x, where=q != 0, out=np.zeros_like(x)).sum(axis=axis)
     y = reduce(losses, reduction, q.sum(dtype=float))
-    return y, NllCtx(q.astype(x.dtype), axis, reduction, q.sum(dtype=float)) if keep else None
+    return y, NllCtx(q.astype(x.dtype), counts, axis, reduction, q.sum(dtype=float)) if keep else None
 
 
 def nll_loss_backward(dy, ctx):
     """dx = -w_t * dy at the target class, over what the summed loss was divided by; 0 elsewhere"""
     dx = -ctx.q * (np.expand_dims(dy, ctx.axis) if ctx.reduction == "none" else dy)
-    return dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+    dx = dx / dx.dtype.type(ctx.divisor or 1) if ctx.reduction == "mean" else dx
+    return np.where(ctx.counts, dx, dx.dtype.type(0))
 
 
 class JsDivergenceCtx(NamedTuple):
@@ -126,10 +135,16 @@ class JsDivergenceCtx(NamedTuple):
     divisor: int
 
 
+def log_share(v, total):
+    """log2(2 v / total), 0 if v is. A small share is scaled, so that it is not subnormal."""
+    small = v < total * 2.0**-60
+    share = np.where(small, v * 2.0**64, v) / np.where(v == 0, 1, total) * 2
+    return np.log2(share, where=v != 0, out=np.zeros_like(v)) - np.where(small & (v != 0), v.dtype.type(64), 0)
+
+
 def js_divergence_forward(p, q, axis=-1, reduction="mean", *, keep=True):
     """loss = (Σ p log2(p / m) + Σ q log2(q / m)) / 2 with m = (p + q) / 2 and 0 log 0 = 0"""
-    m = (p + q) / 2
-    logs = [np.log2(v / np.where(v == 0, 1, m), where=v != 0, out=np.zeros_like(v)) for v in (p, q)]
+    logs = [log_share(v, p + q) for v in (p, q)]
     losses = np.minimum(np.maximum((p * logs[0] + q * logs[1]) / 2, 0).sum(axis=axis), 1)
     y = reduce(losses, reduction, losses.size)
     return y, JsDivergenceCtx((logs[0] / 2, logs[1] / 2), axis, reduction, losses.size) if keep else None

@@ -14,6 +14,11 @@ def directions(params, grads, weight_decay, maximize):
         yield g + weight_decay * p if weight_decay else g
 
 
+def lerp(start, end, weight):
+    """start + weight (end - start), in torch's two forms, which give different infinities and NaN."""
+    return start + weight * (end - start) if weight < 0.5 else end - (end - start) * (1 - weight)
+
+
 def sgd_step(
     params, grads, momentum_buffers=None, *, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False,
     maximize=False, first=False,
@@ -37,7 +42,7 @@ def rmsprop_step(
         v[...] = alpha * v + (1 - alpha) * g * g
         if grad_avgs is not None:
             m = grad_avgs[i]
-            m += (1 - alpha) * (g - m)
+            m[...] = lerp(m, g, 1 - alpha)
             v = v - m * m
         step = g / (np.sqrt(v) + eps)
         if momentum:
@@ -53,7 +58,7 @@ def adam_step(
     beta1, beta2 = betas
     for i, g in enumerate(directions(params, grads, weight_decay, maximize)):
         m, v = exp_avgs[i], exp_avg_sqs[i]
-        m += (1 - beta1) * (g - m)
+        m[...] = lerp(m, g, 1 - beta1)
         v[...] = beta2 * v + (1 - beta2) * g * g
         if max_exp_avg_sqs is not None:
             max_exp_avg_sqs[i][...] = v = np.maximum(max_exp_avg_sqs[i], v)

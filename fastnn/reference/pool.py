@@ -143,6 +143,11 @@ class NormCtx(NamedTuple):
     """The sum of powers; of an infinite norm, where in its plane every output was found."""
 
 
+def real_power(x, p):
+    """x^p, NaN for a negative x unless p is an integer, also for -inf, of which NumPy gives some powers."""
+    return np.where((x < 0) & (p % 1 != 0), x.dtype.type(np.nan), x**p)
+
+
 def lp_pool2d_forward(x, norm_type, kernel_size, stride=None, ceil_mode=False, *, keep=True):
     """y = s^(1/p), s = K / k * sum of x^p; p = inf: max |x|, -inf: min |x|"""
     if np.isinf(norm_type):
@@ -151,9 +156,9 @@ def lp_pool2d_forward(x, norm_type, kernel_size, stride=None, ceil_mode=False, *
         return y, NormCtx(ctx.desc, norm_type, x, ctx.indices) if keep else None
     desc = pool2d_desc("lp_pool2d", x.shape, kernel_size, stride, 0, 1, ceil_mode)
     with np.errstate(all="ignore"):
-        powers = windows(padded(x**norm_type, desc, 0), desc)
+        powers = windows(padded(real_power(x, norm_type), desc, 0), desc)
         s = powers.sum(axis=-1) * (powers.shape[-1] / counts(desc, False)).astype(x.dtype)
-        y = s ** (1 / norm_type)
+        y = real_power(s, 1 / norm_type)
     return y, NormCtx(desc, norm_type, x, s) if keep else None
 
 
@@ -164,7 +169,7 @@ def lp_pool2d_backward(dy, ctx):
         return max_pool2d_backward(dy, SelectCtx(desc, kept)) * np.sign(x)
     with np.errstate(all="ignore"):
         k = (desc.kernel[0] * desc.kernel[1] / counts(desc, False)).astype(dy.dtype)
-        return spread(np.where(kept == 0, 0, dy * k * kept ** (1 / p - 1)), desc) * x ** (p - 1)
+        return spread(np.where(kept == 0, 0, dy * k * real_power(kept, 1 / p - 1)), desc) * real_power(x, p - 1)
 
 
 class AdaptiveCtx(NamedTuple):
