@@ -13,7 +13,7 @@ kernels may do otherwise is in RULES, with reasons.
 """
 
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -135,11 +135,11 @@ def placed(arguments, name, position, value):
 @contextmanager
 def level(isa, past):
     """An instruction-set level; past: results go past the caches as those of large arrays do."""
-    with forced(isa):
-        before = runtime.set_last_cache_bytes(0) if past else None
-        yield
+    with ExitStack() as stack:
+        stack.enter_context(forced(isa))
         if past:
-            runtime.set_last_cache_bytes(before)
+            stack.callback(runtime.set_last_cache_bytes, runtime.set_last_cache_bytes(0))
+        yield
 
 
 def same(a, b):
