@@ -2,7 +2,7 @@
 
 Each example is a case of the operator's strategy (shapes and options) and the way it is run: data, dtype, algorithm,
 instruction-set level, threads, the layout of every argument, which gradients are asked for, `keep` and `out`. The long
-form explores other examples in each run, and writes how many ran to their end into the file FASTNN_FUZZ_RECORD.
+form explores other examples in each run. FASTNN_FUZZ_RECORD names a file for how many ran to their end (fuzz_table.py).
 """
 
 import json
