@@ -90,3 +90,11 @@ def test_agrees_with_torch_on_renormalised_rows():
     want = torch.nn.functional.embedding(torch.from_numpy(x), theirs, max_norm=1.5)
     np.testing.assert_allclose(F.embedding(x, weight, max_norm=1.5), want.numpy(), rtol=4e-7)
     np.testing.assert_allclose(weight, theirs.numpy(), rtol=4e-7)
+
+
+@pytest.mark.parametrize("shape", [(5,), (0,), (2, 3)])
+def test_a_table_without_columns_has_a_gradient(shape):
+    """It divided by the number of columns, which ended the process."""
+    y, ctx = ops.embedding_forward(np.zeros(shape, np.int64), np.zeros((3, 0), np.float32))
+    assert y.shape == (*shape, 0)
+    assert ops.embedding_backward(y, ctx).shape == (3, 0)

@@ -73,5 +73,6 @@ def embedding_backward(dy, ctx):
     scale_grad_by_freq."""
     dy = array_of_shape(dy, "embedding", "dy", ctx.shape, ctx.like)
     dweight = empty((ctx.rows, ctx.shape[-1]), ctx.like)
-    kernels.sums(ctx.x, dy, ctx.padding_idx, ctx.scale_grad_by_freq, dweight)
+    if dweight.size:
+        kernels.sums(ctx.x, dy, ctx.padding_idx, ctx.scale_grad_by_freq, dweight)
     return dweight

@@ -4,7 +4,8 @@ from math import log, prod, sqrt
 
 import numpy as np
 
-from fastnn.registry import Case, OpSpec, draw, rows_of
+from fastnn import reference
+from fastnn.registry import Case, OpSpec, Terms, draw, rows_of
 from fastnn.specs.elementwise import EXP_FLOPS, streaming
 
 
@@ -46,6 +47,12 @@ def make_log_labelled(case, dtype, rng, kind):
     """The same with negative logits, whose sum does not cancel."""
     arrays = make_labelled(case, dtype, rng, kind)
     return {**arrays, "x": -np.abs(arrays["x"])}
+
+
+def cross_entropy_terms(arrays, dy, **options):
+    """dx = (softmax(x) Σ w q - w q) dy with a sum for the difference."""
+    _, ctx = reference.cross_entropy_forward(**arrays, **options)
+    return {"x": reference.cross_entropy_backward(np.abs(dy), ctx._replace(q=ctx.q.view(Terms)))}
 
 
 def class_depth(case):
@@ -148,6 +155,13 @@ def make_distributions(case, dtype, rng, kind):
     return arrays
 
 
+def js_terms(arrays, dy, **options):
+    """dp = log2(p / m) / 2 dy, where p / m, which may be near 1, is as inexact as a number is."""
+    _, ctx = reference.js_divergence_forward(**arrays, **options)
+    slopes = tuple(np.where(slope == 0, 0, 1 + np.abs(slope)) for slope in ctx.slopes)
+    return dict(zip("pq", reference.js_divergence_backward(np.abs(dy), ctx._replace(slopes=slopes)), strict=True))
+
+
 def torch_js_divergence(torch, p, q, axis, reduction="mean"):
     m = (p + q) / 2
     terms = torch.xlogy(p, p) + torch.xlogy(q, q) - torch.xlogy(p + q, m)
@@ -188,6 +202,7 @@ SPECS = (
         work=streaming(1, 0, EXP_FLOPS + 3),  # maximum, difference, sum
         backward_work=streaming(1, 1, EXP_FLOPS + 4),
         depth=class_depth,
+        gradient_terms=cross_entropy_terms,
         exact=False,
         batch=class_batch,
         make=make_labelled,
@@ -229,6 +244,7 @@ SPECS = (
         work=streaming(2, 0, 60),
         backward_work=streaming(2, 2, 60),
         depth=lambda case: case.shapes["p"][case.options["axis"]] + 16,
+        gradient_terms=js_terms,
         exact=False,
         distinct=True,
         batch=js_batch,
