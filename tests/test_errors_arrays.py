@@ -134,6 +134,15 @@ def test_integer_argument(op):
                 spec.forward(ops, changed(wrong), case.options)
 
 
+@pytest.mark.parametrize("spec", attention.SPECS, ids=lambda spec: spec.name)
+def test_masked_mask(spec):
+    """A mask that is a masked array of bools: what it hides would count."""
+    case = last_case(spec, lambda arrays: getattr(arrays["mask"], "dtype", None) == np.bool_)
+    arrays = spec.inputs(case)
+    with raises(TypeError, spec.name, "mask", "masked"):
+        spec.forward(ops, {**arrays, "mask": masked(arrays["mask"])}, case.options)
+
+
 def has_out(spec):
     return "out" in inspect.signature(spec.function(ops)).parameters
 
