@@ -48,7 +48,7 @@ COMMON += ["-Og", "-g", "-UNDEBUG", "-DFNN_DEBUG"] if DEBUG else ["-O3", "-g0"]
 LINK = []
 if COVERAGE:  # atomic: counts of loops that several threads run are differences of counters, which must not be lost
     COMMON += ["-O1", "--coverage", "-fprofile-update=atomic"]
-    LINK += ["--coverage"]
+    LINK += ["--coverage", "-Wl,--exclude-libs,ALL"]  # no symbols of libgcov to be seen
 if SANITIZE:
     COMMON += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
     LINK += [f"-fsanitize={SANITIZE}"]

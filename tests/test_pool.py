@@ -414,7 +414,7 @@ ROWS = [
     ("adaptive_max_pool1d", (1, 2, 6), {"output_size": (2, 2)}, TypeError, "output_size must be an integer or None"),
     ("subsample2d", IMAGE, {"block": 5}, ValueError, r"block \(5, 5\) is larger than the image, 4 x 6"),
     ("subsample2d", IMAGE, {"block": 0}, ValueError, "block must be at least 1"),
-    ("subsample2d", IMAGE, {"block": 2, "position": "center"}, ValueError, "position must be .*'middle', got 'center'"),
+    ("subsample2d", IMAGE, {"block": 2, "position": "center"}, ValueError, "position is 'center', expected .*'middle'"),
     ("subsample2d", (1, 0, 4, 6), {"block": 2}, ValueError, "x has no channels"),
 ]  # fmt: skip
 

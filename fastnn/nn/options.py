@@ -33,12 +33,11 @@ def blank(shape, device=None, dtype=None, fill=None):
     if device is not None and str(device) != "cpu":
         raise ValueError(f"device is {device!r}, expected None or 'cpu'")
     try:
-        known = np.dtype(np.float32 if dtype is None else dtype)
+        dtype = np.dtype(np.float32 if dtype is None else dtype)
     except (TypeError, ValueError):  # no dtype at all
-        known = None
-    if known is None or known not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {dtype!r}, expected float32 or float64") from None
+    if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype}, expected float32 or float64")
-    dtype = known
     return np.empty(shape, dtype) if fill is None else np.full(shape, fill, dtype)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastnn.descriptors import AttentionDesc, additive_attention_desc, attention_desc, flag, number
 from fastnn.kernels import additive_attention as additive_kernels
 from fastnn.kernels import attention as kernels
-from fastnn.ops._arrays import array, array_of_shape, arrays_alike, empty
+from fastnn.ops._arrays import array, array_of_shape, arrays_alike, empty, refuse_mask
 from fastnn.ops.recurrent import parts_of
 
 __all__ = [
@@ -40,6 +40,7 @@ class AttentionCtx(NamedTuple):
 def mask_array(mask, op, like):
     """The mask as the kernel takes it: contiguous, of bools or of like's dtype."""
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
+        refuse_mask(mask, op, "mask")
         return np.ascontiguousarray(mask)
     if isinstance(mask, np.ndarray) and mask.dtype.kind != "f":
         raise TypeError(f"{op}: mask has dtype {mask.dtype}, expected bool, or {like.dtype} to add to the scores")
