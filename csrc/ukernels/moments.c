@@ -29,8 +29,9 @@ FNN_INLINE void FN(merge_moments)(ptrdiff_t lanes, double na, double nb, const r
     for (ptrdiff_t l = 0; l < lanes; l++) {
         /* d is NaN if the chunk has an infinity; the mean is that infinity */
         const double mean = centre[l] + (d[l] == d[l] ? d[l] * rb : 0), delta = mean - total[l] * ra;
-        const double m2b = dd[l] - (double)d[l] * d[l] * rb;
-        m2[l] += (m2b < 0 ? 0 : m2b) + delta * delta * weight;
+        /* What overflowed stays infinite, as in the sum of the squares of deviations: not infinity - infinity or * 0 */
+        const double m2b = dd[l] - dd[l] == 0 ? dd[l] - (double)d[l] * d[l] * rb : dd[l];
+        m2[l] += (m2b < 0 ? 0 : m2b) + (weight > 0 ? delta * delta * weight : 0);
         total[l] += mean * nb;
     }
 }

@@ -34,7 +34,9 @@ FNN_INLINE void FN(rn_moments)(int centred, ptrdiff_t n, const real *x, double *
         squares += dd;
     }
     const double rest = centred && d == d ? d / (double)n : 0; /* d is NaN if the mean is infinite */
-    squares = squares / (double)n - rest * rest;
+    squares /= (double)n;
+    if (squares - squares == 0) /* one that overflowed stays infinite */
+        squares -= rest * rest;
     *mean = centre + rest;
     *var = squares < 0 ? 0 : squares;
 }
