@@ -289,7 +289,7 @@ def count(what: str, value: Any) -> int:
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{what}: step must be an integer, got {value!r}") from None
     if steps != value or not 0 <= steps <= 2**53:
-        raise ValueError(f"{what}: step is {value!r}, expected an integer from 0 to 2^53")
+        raise ValueError(f"{what}: step is {value!r}, expected an integer, at least 0 and at most 2^53")
     return steps
 
 

@@ -16,6 +16,7 @@ import numpy as np, fastnn
 
 path, kills, largest = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 folder = os.path.dirname(path)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
 rng = random.Random(1)
 sizes = [size for size in (1_000, 30_000, 1_000_000, 10_000_000, 50_000_000) if size <= largest]
 
@@ -115,6 +116,7 @@ from fastnn import optim
 from fastnn.data import ArrayDataset, Compose, DataLoader, RandomCrop, RandomHorizontalFlip, ToFloat
 from fastnn.train import EarlyStopping, fit
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder, kills, each = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 def train(path):
