@@ -209,6 +209,8 @@ cdef void forward_task(const Problem *g, char *y, Py_ssize_t task, char *tmp) no
             i, count = j * nr, min(nr, queries - j * nr)
             n = limit_of(g, q0 + i + count, k0, keys)
             at = (head * g.t + q0 + i) * es
+            memset(maxima, 0, nr * es)                   # lanes beyond the last query, too
+            memset(sums, 0, nr * es)
             memcpy(maxima, g.max + at, count * es)
             memcpy(sums, g.norm + at, count * es)
             if n:
@@ -337,9 +339,11 @@ cdef void backward_task(const Problem *g, const Gradients *d, Py_ssize_t kv, Py_
                     if n:
                         g.uk.columns(count, g.e, q + i * g.e * es, g.e, g.scale, q_panel)
                         g.uk.columns(count, g.ev, dy + i * g.ev * es, g.ev, 1, dy_panel)
+                        memset(maxima, 0, nr * es)           # lanes beyond the last query, too
+                        memset(norms, 0, nr * es)
+                        memset(delta, 0, nr * es)
                         memcpy(maxima, g.max + at, count * es)
                         memcpy(norms, g.norm + at, count * es)
-                        memset(delta, 0, nr * es)
                         g.uk.dots(count, g.ev, dy + i * g.ev * es, d.y + at * g.ev, delta)
                         scores(g, head, q0 + i, count, k0, n, keys, key_tiles, q_panel, w_panel)
                         g.uk.weights(n, w_panel, maxima, norms)
