@@ -220,6 +220,7 @@ class Fuzzed(Problem):
                 magnitudes = self.magnitudes()[i]
                 setattr(self, bound, (None, magnitudes) if direction == "forward" else magnitudes)
                 verdict = getattr(self, direction)(algo)
+                delattr(self, bound)
             yield direction, verdict
 
 
