@@ -29,7 +29,7 @@ def script(python, code, *, end=0, **environment):
     quiet = {"OMP_WAIT_POLICY": "passive", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
     environment = {"PYTHONPATH": paths, **quiet, **environment}
     result = python("-c", code, timeout=2 * SECONDS, **environment)
-    assert (result.returncode, result.stderr) == (end, ""), result.stdout
+    assert (result.returncode, result.stderr) == (end, ""), f"{result.returncode}: {result.stdout}{result.stderr}"
     return result.stdout.split()
 
 
