@@ -175,7 +175,9 @@ def test_relu_before_softmax(input_shape):
 
 
 @BOTH
-@pytest.mark.parametrize("loss", ["cross_entropy", F.cross_entropy, nn.CrossEntropyLoss()], ids=str)
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", F.cross_entropy, nn.CrossEntropyLoss()], ids=["name", "function", "layer"]
+)
 def test_relu_before_loss(loss, input_shape):
     broken = net().append(nn.ReLU())
     assert found(broken, input_shape) == []

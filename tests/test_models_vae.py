@@ -176,7 +176,9 @@ def test_same_as_torch():
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 @pytest.mark.parametrize(
-    "make", [models.conv_vae, lambda **options: models.vae(hidden=(12, 8), **options), models.vae], ids=str
+    "make",
+    [models.conv_vae, lambda **options: models.vae(hidden=(12, 8), **options), models.vae],
+    ids=["conv_vae", "small", "vae"],
 )
 def test_shapes(make, likelihood):
     fastnn.manual_seed(0)

@@ -1,6 +1,7 @@
 """fastnn.optim.lr_scheduler: rates epoch by epoch, against torch and closed forms, alone, in sequence and at once."""
 
 import json
+import re
 from math import cos, inf, pi
 
 import numpy as np
@@ -36,7 +37,10 @@ SCHEDULES = [
     ("LambdaLR", {"lr_lambda": lambda epoch: 1 / (1 + epoch)}),
     ("LambdaLR", {"lr_lambda": [lambda epoch: 0.9**epoch, lambda epoch: 1.0]}),
 ]
-NAMES = [f"{name} {' '.join(map(str, options.values()))}"[:60] for name, options in SCHEDULES]
+# Without addresses of functions: the same in every process.
+NAMES = [
+    re.sub(r"<function (\S+) at \w+>", r"\1", f"{name} {' '.join(map(str, o.values()))}")[:60] for name, o in SCHEDULES
+]
 each_schedule = pytest.mark.parametrize(("name", "options"), SCHEDULES, ids=NAMES)
 
 
