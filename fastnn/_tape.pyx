@@ -533,16 +533,16 @@ def place_of(Node node):
 cdef cython.pymutex summing
 
 
-def begin_sum():
+def _begin_sum():
     summing.acquire()
 
 
-def end_sum():
+def _end_sum():
     summing.release()
 
 
 if hasattr(os, "register_at_fork"):  # the child of a fork has no other thread that could let go of it
-    os.register_at_fork(before=begin_sum, after_in_parent=end_sum, after_in_child=end_sum)
+    os.register_at_fork(before=_begin_sum, after_in_parent=_end_sum, after_in_child=_end_sum)
 
 
 cpdef accumulate(Variable tensor, cnp.ndarray dx, bint fresh):

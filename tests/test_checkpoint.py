@@ -303,7 +303,7 @@ if kind in ("fsync", "replace"):
 elif kind == "after replace":
     os.replace = deadly(os.replace, before=False)
 elif kind == "step":
-    optim.Adam.update = deadly(optim.Adam.update, before=False)
+    optim.Adam.keep = deadly(optim.Adam.keep)  # between new parameters and the new state
 model = network()
 optimizer = adam(model)
 history = fit(
