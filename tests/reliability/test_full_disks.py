@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -322,9 +323,10 @@ def test_four_processes_save_to_one_name(path, scaled):
     """A reader always finds the file of one of them, whole."""
     count = scaled(25, 1000)
     command = [sys.executable, "-c", SAVER, str(path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(fastnn.__file__).parents[1])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     savers = [
-        subprocess.Popen([*command, str(i), str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        for i in range(4)
+        subprocess.Popen([*command, str(i), str(count)], env=environment, cwd=path.parent, **pipes) for i in range(4)
     ]
     seen = Counter()
     try:
