@@ -95,17 +95,17 @@ def python_lines(folder):
     """Per file of Python: {line: whether it was executed}."""
     settings = {**os.environ, "COVERAGE_FILE": str(folder / ".coverage")}
 
-    def coverage(*arguments):
+    def coverage(*arguments, check=True):
         subprocess.run(
             [sys.executable, "-m", "coverage", *arguments],
             cwd=folder,
             env=settings,
-            check=True,
+            check=check,
             stdout=subprocess.DEVNULL,
         )
 
-    if list(folder.glob(".coverage.*")):
-        coverage("combine", "--append", "--quiet")
+    if list(folder.glob(".coverage.*")):  # it is an error for coverage.py if all that is left is of killed processes
+        coverage("combine", "--append", "--quiet", check=False)
     coverage("json", "--quiet", "--ignore-errors", "-o", "coverage.json")
     found = json.loads((folder / "coverage.json").read_text())["files"]
     return {
