@@ -162,27 +162,6 @@ def test_fork_after_parallel_use():
         np.testing.assert_array_equal(ops.relu_forward(x)[0], want)  # the parent goes on in parallel
 
 
-def test_python_threads_share_arrays():
-    """Eight threads call at once on the same input: every result is that of a single call."""
-    x = np.random.default_rng(0).standard_normal(100_003).astype(np.float32)
-    want, ctx = ops.relu_forward(x)
-    dwant = ops.relu_backward(x, ctx)
-    same = []
-
-    def work():
-        for _ in range(10):
-            y, ctx = ops.relu_forward(x)
-            same.append(np.array_equal(y, want) and np.array_equal(ops.relu_backward(x, ctx), dwant))
-
-    with forced(threads=2):
-        workers = [threading.Thread(target=work) for _ in range(8)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    assert len(same) == 80 and all(same)
-
-
 @openmp
 def test_kernels_release_the_gil():
     """While one thread is inside a long kernel, another runs Python code."""
