@@ -103,32 +103,34 @@ class BuildExt(build_ext):
         self.parallel = self.parallel or CPUS
 
     def build_extensions(self):
-        compile_flags, link_flags, sources = self.openmp_flags()
-        objects = self.compile_into("openmp", sources, compile_flags) if sources else []
-        for ext in self.extensions:
-            ext.extra_compile_args += compile_flags
-            ext.extra_link_args += link_flags
-            ext.extra_objects += objects
         runtime = next(ext for ext in self.extensions if ext.name == "fastnn.kernels.runtime")
         target = os.path.relpath(self.get_ext_fullpath(runtime.name), ROOT)
         record = read_record()
         # Unknown while it is being built: should that be interrupted, some modules are new and some old.
         self.force = self.force or record.pop(target, None) != SETTINGS
         write_record(record)
-        if self.force or self.is_stale(runtime):
+        compile_flags, link_flags, sources = self.openmp_flags()
+        objects = self.compile_into("openmp", sources, compile_flags) if sources else []
+        for ext in self.extensions:
+            ext.extra_compile_args += compile_flags
+            ext.extra_link_args += link_flags
+            ext.extra_objects += objects
+        if self.is_stale(target, [*runtime.sources, *runtime.depends]):
             runtime.extra_objects += self.compile_csrc()
         super().build_extensions()
         write_record({**read_record(), target: SETTINGS})
 
-    def is_stale(self, ext):
-        target = Path(self.get_ext_fullpath(ext.name))
-        newest = max(Path(path).stat().st_mtime for path in [*ext.sources, *ext.depends])
-        return not target.exists() or target.stat().st_mtime < newest
+    def is_stale(self, target, sources):
+        newest = max(Path(path).stat().st_mtime for path in sources)
+        return self.force or not Path(target).exists() or Path(target).stat().st_mtime < newest
 
     def compile_into(self, folder, sources, flags=()):
-        """The objects of sources, in a folder of their own."""
+        """The objects of sources, in a folder of their own; those that are up to date stay as they are."""
         target = str(Path(self.build_temp) / "csrc" / folder)
-        return self.compiler.compile(sources, target, extra_postargs=[*COMMON, *flags])
+        objects = self.compiler.object_filenames(sources, output_dir=target)
+        if any(self.is_stale(path, [*sources, *HEADERS]) for path in objects):
+            self.compiler.compile(sources, target, extra_postargs=[*COMMON, *flags])
+        return objects
 
     def compile_csrc(self):
         """One process of the compiler for each instruction set, as many at once as for the extensions: each takes

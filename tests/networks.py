@@ -94,17 +94,18 @@ def alexnet(nn=nn):
     )  # fmt: skip
 
 
-def resnet18(nn=nn, classes=1000):
-    """He et al. 2016, with torchvision's names: (N, 3, H, W) -> (N, classes)."""
+def resnet18(nn=nn, classes=1000, activation="ReLU"):
+    """He et al. 2016, with torchvision's names: (N, 3, H, W) -> (N, classes). Of the activation the layer's name."""
+    Activation = getattr(nn, activation)
 
     class Block(nn.Module):
-        """Two convolutions around which the input passes, with one ReLU that is called twice."""
+        """Two convolutions around which the input passes, with one activation that is called twice."""
 
         def __init__(self, channels, width, stride):
             super().__init__()
             self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
             self.bn1 = nn.BatchNorm2d(width)
-            self.relu = nn.ReLU(inplace=True)
+            self.relu = Activation(inplace=True)
             self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
             self.bn2 = nn.BatchNorm2d(width)
             self.downsample = None
@@ -122,7 +123,7 @@ def resnet18(nn=nn, classes=1000):
             super().__init__()
             self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
             self.bn1 = nn.BatchNorm2d(64)
-            self.relu = nn.ReLU(inplace=True)
+            self.relu = Activation(inplace=True)
             self.maxpool = nn.MaxPool2d(3, 2, 1)
             for i, (channels, width) in enumerate(((64, 64), (64, 128), (128, 256), (256, 512))):
                 blocks = Block(channels, width, 1 + (i > 0)), Block(width, width, 1)

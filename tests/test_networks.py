@@ -20,8 +20,14 @@ NETWORKS = {
     "vgg": (SMALL_VGG, (4, 3, 16, 16)),
     "vgg_bn": (partial(SMALL_VGG, norm=True), (4, 3, 16, 16)),
     "resnet18": (partial(networks.resnet18, classes=10), (4, 3, 64, 64)),
+    "resnet18_elu": (partial(networks.resnet18, classes=10, activation="ELU"), (4, 3, 64, 64)),
 }
 """Function of nn, and shape of the images. Nothing is random in a training step: no dropout."""
+
+JUMPS = {("resnet18", np.dtype(np.float32))}
+"""Networks whose gradients jump between roundings: of the million numbers that reach ResNet-18's ReLUs some are so near
+zero that noise of 1e-6 of the largest one, in torch's own convolutions in float64, changes the gradients by 1 to 3 %.
+Their gradients are compared in float64; in float32 those of the same network with ELU, whose slope is continuous."""
 
 TOLERANCE = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-10}
 """Of a difference's norm, relative to the norm of what torch computes."""
@@ -82,7 +88,12 @@ def test_agrees_with_torch(name, training, dtype, tmp_path):
     assert list(got) == list(want)
     for key, value in want.items():
         assert got[key].shape == value.shape and got[key].dtype == value.dtype, key
-        assert np.linalg.norm(got[key] - value) <= TOLERANCE[dtype] * np.linalg.norm(value), key
+        if compared(name, dtype, key):
+            assert np.linalg.norm(got[key] - value) <= TOLERANCE[dtype] * np.linalg.norm(value), key
+
+
+def compared(name, dtype, key):
+    return (name, dtype) not in JUMPS or not key.startswith("grad ")
 
 
 def digest(results):
@@ -108,7 +119,7 @@ def test_agrees_with_golden_values(name, training, dtype):
         scale = want["digests"][:, 0]
         error = np.abs(got["digests"] - want["digests"])
         wrong = (error[:, 0] > tolerance * scale) | (error[:, 1] > 5 * 3**-0.5 * tolerance * scale)
-        assert not list(want["names"][wrong])
+        assert [key for key in want["names"][wrong] if compared(name, dtype, key)] == []
 
 
 def test_golden_values_are_complete_and_small():

@@ -1,6 +1,7 @@
 """Flat memory: calls that succeed, and calls that fail, leave nothing behind. `--long -rP` prints the figures."""
 
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 from support import arrays_of, copy, each_spec, smallest
 
-import fastnn
 from fastnn import ops
 from fastnn.kernels import runtime
 from fastnn.registry import as_tuple, flat, restored
@@ -131,11 +131,28 @@ def test_a_leak_is_found():
         assert runtime.test_blocks() - before[1] == 99
 
 
-def test_kept_memory_can_be_given_back():
-    """What is kept of freed blocks for later calls is no leak: fewer than one of the largest stays in the process."""
-    fastnn.release_memory()
-    before = resident()
-    for size in range(1, 17):
-        ops.relu_forward(np.ones(size << 18, np.float32))
-    fastnn.release_memory()
-    assert resident() - before < 16 << 20
+GIVEN_BACK = """
+import numpy as np
+import fastnn
+from fastnn import ops
+from test_leaks import resident
+
+x = np.ones(16 << 18, np.float32)
+ops.relu_forward(x[:16])
+before = resident()
+for size in range(1, 17):
+    ops.relu_forward(x[: size << 18])
+kept = resident() - before
+fastnn.release_memory()
+print(kept, resident() - before)
+"""
+
+
+def test_kept_memory_can_be_given_back(python):
+    """What is kept of freed blocks of 1 to 16 MiB for later calls is no leak. In a process of its own: what others in
+    this one free, and malloc keeps, is more than what is measured here."""
+    done = python("-c", GIVEN_BACK, PYTHONPATH=os.pathsep.join(sys.path))
+    assert done.returncode == 0, done.stderr
+    kept, left = map(int, done.stdout.split())
+    if resident():
+        assert kept >= 16 << 20 and left < 1 << 20
