@@ -175,7 +175,7 @@ static void FN(nll_backward)(ptrdiff_t n, ptrdiff_t stride, ptrdiff_t w, const i
 /* log2(2p / (p+q)), 0 if p is. A small share is scaled, so that it is not subnormal: that would have few digits. */
 FNN_INLINE vec FN(log_share)(vec p, vec sum)
 {
-    const ivec small = p < sum * vset1((real)0x1p-60);
+    const ivec small = vabs(p) < vabs(sum) * vset1((real)0x1p-60);
     const vec scaled = vsel(small, p * vset1((real)0x1p+64), p), exponent = vsel(small, vset1(64), (vec){0});
     const vec l = vlog((scaled + scaled) / sum) * vset1((real)0x1.71547652b82fep+0 /* 1 / ln 2 */) - exponent;
     return vsel(p == vset1(0), (vec){0}, l);

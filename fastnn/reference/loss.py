@@ -137,7 +137,7 @@ class JsDivergenceCtx(NamedTuple):
 
 def log_share(v, total):
     """log2(2 v / total), 0 if v is. A small share is scaled, so that it is not subnormal."""
-    small = v < total * 2.0**-60
+    small = np.abs(v) < np.abs(total) * 2.0**-60
     share = np.where(small, v * 2.0**64, v) / np.where(v == 0, 1, total) * 2
     return np.log2(share, where=v != 0, out=np.zeros_like(v)) - np.where(small & (v != 0), v.dtype.type(64), 0)
 
