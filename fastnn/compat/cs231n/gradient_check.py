@@ -11,9 +11,9 @@ def difference(f, x, at, h):
     x[at] = before + h
     above = np.array(f(x))  # a copy: it may be x itself
     x[at] = before - h
-    below = f(x)
+    result = above - f(x)
     x[at] = before
-    return above - below
+    return result
 
 
 def eval_numerical_gradient(f, x, verbose=True, h=1e-5):

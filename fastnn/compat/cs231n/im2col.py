@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastnn import ops
 from fastnn.compat.cs231n._calls import promoted
-from fastnn.descriptors import Conv2dDesc, conv2d_desc
+from fastnn.descriptors import Conv2dDesc, conv2d_desc, is_int
 from fastnn.ops._arrays import array, array_of_shape
 
 __all__ = [
@@ -23,6 +23,9 @@ __all__ = [
 
 def windows_of(op, x_shape, field_height, field_width, padding, stride) -> Conv2dDesc:
     """Windows on images (N, C, H, W) as the convolution that would read them."""
+    for name, value in (("padding", padding), ("stride", stride)):
+        if not is_int(value):
+            raise TypeError(f"{op}: {name} must be an integer, got {value!r}")
     filters = (1, x_shape[1], field_height, field_width)
     return conv2d_desc(tuple(x_shape), filters, stride, padding, 1, 1, op)
 
