@@ -1,11 +1,13 @@
-"""fastnn.compat.cs231n: update rules against their formulas, and numerical gradients."""
+"""fastnn.compat.cs231n: update rules against their formulas, numerical gradients, and bench/compare_course.py."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastnn.compat import cs231n as c
+from fastnn.measure import Effort
 
 
 @pytest.fixture
@@ -103,3 +105,18 @@ def test_grad_check_sparse(rng, capsys):
         found = re.fullmatch(r"numerical: (\S+) analytic: (\S+), relative error: (\S+)", line)
         assert float(found[1]) == float(found[2])
         assert float(found[3]) < 1e-7
+
+
+# ---- the comparison ----
+
+
+def test_comparison(monkeypatch):
+    """Every row's two sides agree, so that all are timed; and what differs stops it."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+    course = pytest.importorskip("compare_course")
+    monkeypatch.setattr(course, "SETTLE", 0)
+    for task in course.TASKS:
+        (_, forward), (_, backward) = course.measure(task, "float32", 1, Effort(1, 0, 0))
+        assert min(*forward.values(), *backward.values()) > 0
+    with pytest.raises(SystemExit, match=r"result 0 differs by 1\.0e-03, nothing is timed"):
+        course.check("case", [np.ones(3) * 1.001], [np.ones(3)], 1e-4)

@@ -99,9 +99,10 @@ def max_pool_forward_reshape(x, pool_param):
 
     def backward(dout, ctx):
         x, y = ctx
-        largest = x == ops.upsample_nearest2d_forward(y, x.shape[2:], keep=False)[0]
+        largest, _ = ops.upsample_nearest2d_forward(y, x.shape[2:], keep=False)
+        np.equal(x, largest, out=largest, casting="unsafe")  # 1 where it is, as numbers without another pass
         # sums of windows, and their adjoint: divisor 1
-        count, window = ops.avg_pool2d_forward(largest.astype(x.dtype), size, divisor_override=1)
+        count, window = ops.avg_pool2d_forward(largest, size, divisor_override=1)
         with np.errstate(divide="ignore", invalid="ignore"):  # of a window with a NaN, nothing is its maximum
             dx = ops.avg_pool2d_backward(dout / count, window)
             dx *= largest

@@ -7,7 +7,7 @@ from fastnn import ops
 from fastnn.compat.cs231n._calls import call, gradients, promoted
 from fastnn.compat.cs231n.layers import NEVER, affine
 from fastnn.descriptors import flag
-from fastnn.ops._arrays import array, array_of_shape, index_array
+from fastnn.ops._arrays import array, array_of_shape, index_array, integer_array
 
 __all__ = [
     "lstm_backward",
@@ -183,11 +183,12 @@ def temporal_softmax_loss(x, y, mask, verbose=False):
     (N, T) integers from 0 to V - 1, of any value where mask is 0. mask: (N, T), bool or weights.
     verbose prints a shape."""
     op = "temporal_softmax_loss"
-    x, weights = promoted(op, x=x, mask=mask) if mask.dtype.kind == "f" else (*promoted(op, x=x), mask)
+    x, mask = promoted(op, x=x, mask=mask)
     x = array(x, op, "x", 3, "(N, T, V)")
     n, t, v = x.shape
-    weights = array_of_shape(weights.astype(x.dtype, copy=False), op, "mask", (n, t)).reshape(n * t) / x.dtype.type(n)
-    y = np.where(mask, y, NEVER).reshape(n * t)
+    mask = array_of_shape(mask, op, "mask", (n, t))
+    weights = mask.reshape(n * t) / x.dtype.type(n)
+    y = np.where(mask, integer_array(y, op, "y", (n, t)), NEVER).reshape(n * t)
     y = index_array(y, op, "y", (n * t,), v, NEVER)
     losses, ctx = ops.cross_entropy_forward(x.reshape(n * t, v), y, ignore_index=NEVER, reduction="none")
     dx = ops.cross_entropy_backward(weights, ctx)
