@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from course_support import LAYERS
+from course_support import LAYERS, conv, max_pool
 
+from fastnn.compat import cs231n as c
 from fastnn.compat.cs231n import eval_numerical_gradient_array
 
 
@@ -135,3 +136,54 @@ def test_no_samples(layer, dtype):
     for a, grad in zip(arrays, grads if isinstance(grads, tuple) else (grads,), strict=False):
         assert (grad.shape, grad.dtype) == (a.shape, dtype)
         assert not grad.any()
+
+
+# ---- convolution and pooling of any sizes ----
+
+
+def problems(rng, count):
+    """(x, height and width of a window, stride, padding) that fit each other."""
+    for _ in range(count):
+        height, width, stride, pad = rng.integers(1, 5, 4) - (0, 0, 0, 1)
+        h, w = rng.integers(np.maximum(1, (height - 2 * pad, width - 2 * pad)), 14)
+        yield rng.standard_normal((*rng.integers(1, 5, 2), h, w)), int(height), int(width), int(stride), int(pad)
+
+
+def test_convolutions(scaled):
+    """The definition; and gradients by that of a linear map: for any dout, the sum of dout * conv(x, w) is that of
+    dx * x, and that of dw * w. Sums of at most 64 terms, and scalar products of 10,000."""
+    rng = np.random.default_rng(0)
+    for x, height, width, stride, pad in problems(rng, scaled(60, 3000)):
+        w = rng.standard_normal((rng.integers(1, 6), x.shape[1], height, width))
+        b = rng.standard_normal(len(w))
+        out, cache = c.conv_forward_fast(x, w, b, {"stride": stride, "pad": pad})
+        np.testing.assert_allclose(out, conv(x, w, b, stride, pad), rtol=0, atol=1e-13)
+        dout = rng.standard_normal(out.shape)
+        dx, dw, db = c.conv_backward_fast(dout, cache)
+        total = (dout * (out - b[:, None, None])).sum()
+        np.testing.assert_allclose([(dx * x).sum(), (dw * w).sum()], total, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(db, dout.sum(axis=(0, 2, 3)), rtol=0, atol=1e-13)
+
+
+def test_poolings(scaled):
+    """Of few values, so that there are ties: shared where windows tile the image, elsewhere the first's."""
+    rng = np.random.default_rng(0)
+    for x, height, width, stride, _ in problems(rng, scaled(100, 3000)):
+        if x.shape[2] < height or x.shape[3] < width:
+            continue
+        x = rng.integers(0, 4, x.shape).astype(float)
+        out, cache = c.max_pool_forward_fast(x, {"pool_height": height, "pool_width": width, "stride": stride})
+        np.testing.assert_array_equal(out, max_pool(x, height, width, stride))
+        dout = rng.integers(-9, 10, out.shape).astype(float)
+        shared = height == width == stride and x.shape[2] % height == x.shape[3] % width == 0
+        want = np.zeros(x.shape)
+        for at in np.ndindex(out.shape):
+            window = (
+                *at[:2],
+                *(slice(i * stride, i * stride + n) for i, n in zip(at[2:], (height, width), strict=True)),
+            )
+            largest = x[window] == out[at]
+            if not shared:
+                largest = np.arange(largest.size).reshape(largest.shape) == largest.argmax()
+            want[window] += dout[at] / largest.sum() * largest
+        np.testing.assert_array_equal(c.max_pool_backward_fast(dout, cache), want)

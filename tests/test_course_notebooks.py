@@ -74,6 +74,62 @@ def test_sandwich_cells(rng):
     assert rel_error(dx.reshape(-1)[some], eval_numerical_gradient_array(out_of_some, flat[some].copy(), dout)) < 1e-7
 
 
+# ---- the numbers that the course's notebooks print ----
+
+
+def line(first, last, *shape):
+    """What the notebooks' cells use for data."""
+    return np.linspace(first, last, num=int(np.prod(shape))).reshape(shape)
+
+
+def lstm_cell():
+    arrays = line(-0.4, 1.2, 3, 4), line(-0.3, 0.7, 3, 5), line(-0.4, 0.9, 3, 5), line(-2.1, 1.3, 4, 20)
+    return lstm_step_forward(*arrays, line(-0.7, 2.2, 5, 20), line(0.3, 0.7, 20))
+
+
+def rule_cell(rule, **config):
+    w, dw = line(-0.4, 0.6, 4, 5), line(-0.6, 0.4, 4, 5)
+    return rule(w, dw, config)[0]
+
+
+PRINTED = {
+    "affine": (lambda: affine_forward(line(-0.1, 0.5, 2, 4, 5, 6), line(-0.2, 0.3, 120, 3), line(-0.3, 0.1, 3))[0],
+               [[1.49834967, 1.70660132, 1.91485297], [3.25553199, 3.5141327, 3.77273342]]),
+    "conv": (lambda: conv_forward_fast(line(-0.1, 0.5, 2, 3, 4, 4), line(-0.2, 0.3, 3, 3, 4, 4), line(-0.1, 0.2, 3),
+                                       {"stride": 2, "pad": 1})[0][:, :, 0],
+             [[[-0.08759809, -0.10987781], [0.21027089, 0.21661097], [0.50813986, 0.54309974]],
+              [[-0.98053589, -1.03143541], [0.69108355, 0.66880383], [2.36270298, 2.36904306]]]),
+    "max_pool": (lambda: max_pool_forward_fast(line(-0.3, 0.4, 2, 3, 4, 4),
+                                               {"pool_width": 2, "pool_height": 2, "stride": 2})[0][0, :, 1],
+                 [[-0.20421053, -0.18947368], [-0.08631579, -0.07157895], [0.03157895, 0.04631579]]),
+    "rnn_step": (lambda: rnn_step_forward(line(-0.4, 0.7, 3, 10), line(-0.2, 0.5, 3, 4), line(-0.1, 0.9, 10, 4),
+                                          line(-0.3, 0.7, 4, 4), line(-0.2, 0.4, 4))[0],
+                 [[-0.58172089, -0.50182032, -0.41232771, -0.31410098],
+                  [0.66854692, 0.79562378, 0.87755553, 0.92795967], [0.97934501, 0.99144213, 0.99646691, 0.99854353]]),
+    "lstm_step h": (lambda: lstm_cell()[0][:2], [[0.24635157, 0.28610883, 0.32240467, 0.35525807, 0.38474904],
+                                                 [0.49223563, 0.55611431, 0.61507696, 0.66844003, 0.7159181]]),
+    "lstm_step c": (lambda: lstm_cell()[1][:2], [[0.32986176, 0.39145139, 0.451556, 0.51014116, 0.56717407],
+                                                 [0.66382255, 0.76674007, 0.87195994, 0.97902709, 1.08751345]]),
+    "lstm": (lambda: lstm_forward(line(-0.4, 0.6, 2, 3, 5), line(-0.4, 0.8, 2, 4), line(-0.2, 0.9, 5, 16),
+                                  line(-0.3, 0.6, 4, 16), line(0.2, 0.7, 16))[0][1],
+             [[0.45767879, 0.4761092, 0.4936887, 0.51041945], [0.6704845, 0.69350089, 0.71486014, 0.7346449],
+              [0.81733511, 0.83677871, 0.85403753, 0.86935314]]),
+    "sgd_momentum": (lambda: rule_cell(sgd_momentum, learning_rate=1e-3, velocity=line(0.6, 0.9, 4, 5))[0],
+                     [0.1406, 0.20738947, 0.27417895, 0.34096842, 0.40775789]),
+    "rmsprop": (lambda: rule_cell(rmsprop, learning_rate=1e-2, cache=line(0.6, 0.9, 4, 5))[0],
+                [-0.39223849, -0.34037513, -0.28849239, -0.23659121, -0.18467247]),
+    "adam": (lambda: rule_cell(adam, learning_rate=1e-2, m=line(0.6, 0.9, 4, 5), v=line(0.7, 0.5, 4, 5), t=5)[0],
+             [-0.40094747, -0.34836187, -0.29577703, -0.24319299, -0.19060977]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", PRINTED)
+def test_printed_numbers(cell):
+    """To their last digit."""
+    call, want = PRINTED[cell]
+    np.testing.assert_allclose(call(), want, rtol=0, atol=0.51e-8)
+
+
 # ---- networks ----
 
 

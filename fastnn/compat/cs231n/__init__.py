@@ -8,7 +8,6 @@ Sub-modules are named as those of the course; all their names are here too.
 
 from fastnn.compat.cs231n import fast_layers, gradient_check, im2col, layer_utils, layers, optim, rnn_layers
 from fastnn.compat.cs231n.gradient_check import *  # noqa: F403
-from fastnn.compat.cs231n.im2col import *  # noqa: F403
 from fastnn.compat.cs231n.layer_utils import *  # noqa: F403
 from fastnn.compat.cs231n.optim import *  # noqa: F403
 from fastnn.compat.cs231n.rnn_layers import *  # noqa: F403
@@ -22,6 +21,6 @@ __all__ = [
     "optim",
     "rnn_layers",
 ]
-for module in (gradient_check, im2col, layer_utils, optim, rnn_layers):
+for module in (gradient_check, layer_utils, optim, rnn_layers):
     __all__ += module.__all__
 del module

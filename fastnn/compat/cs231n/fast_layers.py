@@ -1,13 +1,16 @@
-"""Convolution and max pooling. All forms of a layer give the same results; they differ in the algorithm, and pooling in
-who gets the gradient of a window with several maxima."""
+"""Convolution and max pooling, and all of im2col, as in the course. The forms of a layer give the same results; they
+differ in the algorithm, and those of pooling in who gets the gradient of a window with several maxima."""
 
 import numpy as np
 
 from fastnn import ops
+from fastnn.compat.cs231n import im2col
 from fastnn.compat.cs231n._calls import call, gradients, parameter, promoted
+from fastnn.compat.cs231n.im2col import *  # noqa: F403
 from fastnn.ops._arrays import array
 
 __all__ = [
+    *im2col.__all__,
     "conv_backward_fast",
     "conv_backward_im2col",
     "conv_backward_strides",
