@@ -1,6 +1,6 @@
 """Time fastnn.compat.cs231n beside NumPy as the course's students write it, in one process, in turn.
 
-    python bench/compare_course.py [--threads 1 2] [--rounds 7] [--dtype float64]
+    python bench/compare_course.py [--only 'conv*'] [--threads 1 2] [--rounds 7] [--dtype float64]
 
 Every row is a layer in the size of the course's notebooks, forward or backward. NumPy's side has no loops but over time
 and over the elements of a window: convolution is a product with columns of windows. Nothing is timed before the results
@@ -10,6 +10,7 @@ agree. NumPy's BLAS is limited to as many threads if threadpoolctl is installed.
 import argparse
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from functools import partial
 from statistics import geometric_mean
 from typing import NamedTuple
@@ -249,16 +250,20 @@ TABLE = Table([
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="GLOB", default="*", help="only rows of matching names")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7, help="timings of each; their median counts")
     parser.add_argument("--dtype", choices=TOLERANCES, default="float64")
     args = parser.parse_args()
+    chosen = [task for task in TASKS if fnmatchcase(task.name, args.only)]
+    if not chosen:
+        parser.error(f"--only {args.only}: no row matches; there are {', '.join(task.name for task in TASKS)}")
     facts = {name.strip(): fact for name, fact in config().items()}
     for name in ("CPU", "instruction set", "fastnn"):
         print(f"{name}: {facts.get(name)}")
     print(f"numpy: {np.__version__}; {args.dtype}\n\n{TABLE.heading()}")
     ratios: dict[int, list[float]] = {threads: [] for threads in args.threads}
-    for task in TASKS:
+    for task in chosen:
         for threads in args.threads:
             for direction, times in measure(task, args.dtype, threads, Effort(args.rounds)):
                 ratios[threads].append(times["numpy"] / times["fastnn"])

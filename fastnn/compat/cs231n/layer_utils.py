@@ -56,7 +56,7 @@ conv_relu_backward = conv_backward_fast
 def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
     """conv_forward_fast, then spatial_batchnorm_forward with relu_forward in one pass. Returns (out, cache)."""
     a, conv = conv_forward(x, w, b, conv_param)
-    out, norm = batchnorm("spatial_batchnorm", a, gamma, beta, bn_param, relu=True)
+    out, norm = batchnorm("spatial_batchnorm", a, gamma, beta, bn_param, 4, relu=True)
     return out, (conv, norm)
 
 

@@ -104,18 +104,20 @@ conv_backward_naive, max_pool_backward_naive = conv_backward_fast, max_pool_back
 
 # ---- normalisation ----
 
+RUNNING = "running_mean", "running_var"
 
-def batchnorm(op, x, gamma, beta, bn_param, relu=False):
-    """(out, cache) of batch norm over all axes of x but the second."""
+
+def batchnorm(op, x, gamma, beta, bn_param, ndim, relu=False):
+    """(out, cache) of batch norm over all `ndim` axes of x but the second."""
     mode = one_of(op, "bn_param['mode']", parameter(op, "bn_param", bn_param, "mode"), "train", "test")
     eps = parameter(op, "bn_param", bn_param, "eps", 1e-5)
     momentum = number(parameter(op, "bn_param", bn_param, "momentum", 0.9), op, "bn_param['momentum']")
+    arrays = promoted(op, x=x, gamma=gamma, beta=beta)
+    x = arrays[0] = array(arrays[0], op, "x", ndim, "(N, D)" if ndim == 2 else "(N, C, H, W)")
     c = x.shape[1]
-    running = {
-        name: parameter(op, "bn_param", bn_param, name, np.zeros(c, x.dtype if x.dtype.kind == "f" else float))
-        for name in ("running_mean", "running_var")
-    }
-    arrays = promoted(op, x=x, gamma=gamma, beta=beta, **(running if mode == "test" else {}))
+    running = {name: bn_param[name] if name in bn_param else np.zeros(c, x.dtype) for name in RUNNING}
+    if mode == "test":
+        arrays = promoted(op, **dict(zip(("x", "gamma", "beta"), arrays, strict=True)), **running)
 
     def forward(x, gamma, beta, *statistics):
         constant = mode == "test"
@@ -152,8 +154,7 @@ def batchnorm_forward(x, gamma, beta, bn_param):
     takes mean and biased variance from x, and puts momentum * running + (1 - momentum) * new into bn_param; testing
     takes the running statistics. Returns (out, cache).
     """
-    x = array(*promoted("batchnorm", x=x), "batchnorm", "x", 2, "(N, D)")
-    return batchnorm("batchnorm", x, gamma, beta, bn_param)
+    return batchnorm("batchnorm", x, gamma, beta, bn_param, 2)
 
 
 def batchnorm_backward(dout, cache):
@@ -166,8 +167,7 @@ batchnorm_backward_alt = batchnorm_backward
 
 def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     """batchnorm_forward for the channels of x (N, C, H, W). gamma, beta: (C,)."""
-    x = array(*promoted("spatial_batchnorm", x=x), "spatial_batchnorm", "x", 4, "(N, C, H, W)")
-    return batchnorm("spatial_batchnorm", x, gamma, beta, bn_param)
+    return batchnorm("spatial_batchnorm", x, gamma, beta, bn_param, 4)
 
 
 def spatial_batchnorm_backward(dout, cache):
