@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.ops._arrays import array_of_shape
+from fastnn.ops._arrays import array_of_shape, empty
 
 REQUIRED: Any = object()
 """The default of a parameter that has none."""
@@ -22,6 +22,13 @@ def promoted(op, **arguments):
     dtype = np.result_type(*(x.dtype for x in arguments.values()))
     dtype = np.dtype(np.float64) if dtype.kind != "f" else np.result_type(dtype, np.float32)
     return [x.astype(dtype, copy=False) for x in arguments.values()]
+
+
+def contiguous(x):
+    """A C-contiguous copy, in memory that fastnn keeps for later results: what is new costs a page fault every 4 kB."""
+    y = empty(x.shape, x)
+    np.copyto(y, x)
+    return y
 
 
 def parameter(op, name, parameters, key, default=REQUIRED):

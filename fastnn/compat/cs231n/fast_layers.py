@@ -107,7 +107,7 @@ def max_pool_forward_reshape(x, pool_param):
         # sums of windows, and their adjoint: divisor 1
         count, window = ops.avg_pool2d_forward(largest, size, divisor_override=1)
         with np.errstate(divide="ignore", invalid="ignore"):  # of a window with a NaN, nothing is its maximum
-            dx = ops.avg_pool2d_backward(dout / count, window)
+            dx = ops.avg_pool2d_backward(np.divide(dout, count, out=count), window)
             dx *= largest
         return dx
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastnn import ops
-from fastnn.compat.cs231n._calls import promoted
+from fastnn.compat.cs231n._calls import contiguous, promoted
 from fastnn.descriptors import Conv2dDesc, conv2d_desc, is_int
-from fastnn.ops._arrays import array, array_of_shape
+from fastnn.ops._arrays import array, array_of_shape, empty
 
 __all__ = [
     "col2im_6d_cython",
@@ -30,6 +30,13 @@ def windows_of(op, x_shape, field_height, field_width, padding, stride) -> Conv2
     return conv2d_desc(tuple(x_shape), filters, stride, padding, 1, 1, op)
 
 
+def zeros(shape, like):
+    """In memory that fastnn keeps for its results, as `contiguous`."""
+    image = empty(shape, like)
+    image.fill(0)
+    return image
+
+
 def windows_on(image, field_height, field_width, stride):
     """A view (C, OH, OW, N, field_height, field_width) of the windows on padded images (C, H, W, N)."""
     view = sliding_window_view(image, (field_height, field_width), (1, 2), writeable=True)
@@ -45,10 +52,10 @@ def im2col_cython(x, field_height, field_width, padding, stride):
     desc = windows_of(op, x.shape, field_height, field_width, padding, stride)
     # Samples go last before windows are copied: what is transposed is the image, not the windows that share its pixels.
     n, c, h, w = x.shape
-    image = np.zeros((c, h + 2 * padding, w + 2 * padding, n), x.dtype)
+    image = zeros((c, h + 2 * padding, w + 2 * padding, n), x)
     image[:, padding : padding + h, padding : padding + w] = x.transpose(1, 2, 3, 0)
     windows = windows_on(image, field_height, field_width, stride)
-    return windows.transpose(0, 4, 5, 1, 2, 3).reshape(desc.depth, desc.oh * desc.ow * n)
+    return contiguous(windows.transpose(0, 4, 5, 1, 2, 3)).reshape(desc.depth, desc.oh * desc.ow * n)
 
 
 def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
@@ -58,7 +65,7 @@ def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
     (cols,) = promoted(op, cols=cols)
     desc = windows_of(op, (N, C, H, W), HH, WW, pad, stride)
     cols = array_of_shape(cols, op, "cols", (C, HH, WW, N, desc.oh, desc.ow))
-    each = cols.transpose(3, 0, 1, 2, 4, 5).reshape(N, desc.depth, desc.oh * desc.ow)
+    each = contiguous(cols.transpose(3, 0, 1, 2, 4, 5)).reshape(N, desc.depth, desc.oh * desc.ow)
     return ops.col2im(each, (N, C, H, W), (HH, WW), stride, pad)
 
 
@@ -71,11 +78,11 @@ def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
     cols = array_of_shape(cols, op, "cols", (desc.depth, desc.oh * desc.ow * N))
     cols = cols.reshape(C, field_height, field_width, desc.oh, desc.ow, N)
     # as in im2col_cython, it is the image that is transposed
-    image = np.zeros((C, H + 2 * padding, W + 2 * padding, N), cols.dtype)
+    image = zeros((C, H + 2 * padding, W + 2 * padding, N), cols)
     windows = windows_on(image, field_height, field_width, stride)
     for i, j in np.ndindex(field_height, field_width):
         windows[..., i, j] += cols[:, i, j]
-    return np.ascontiguousarray(image[:, padding : padding + H, padding : padding + W].transpose(3, 0, 1, 2))
+    return contiguous(image[:, padding : padding + H, padding : padding + W].transpose(3, 0, 1, 2))
 
 
 def im2col_indices(x, field_height, field_width, padding=1, stride=1):

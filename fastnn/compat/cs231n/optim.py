@@ -4,7 +4,7 @@ lacks is put into it. Only sgd changes w itself, which is its next_w."""
 import numpy as np
 
 from fastnn import ops
-from fastnn.compat.cs231n._calls import promoted
+from fastnn.compat.cs231n._calls import contiguous, promoted
 from fastnn.ops._arrays import array_of_shape
 
 __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
@@ -26,10 +26,9 @@ def completed(op, config, w, options, *states):
 def copies(op, w, dw, **states):
     """(w, dw, *states) of one dtype and of w's shape; all but dw are copies."""
     arrays = dict(zip(("w", "dw", *states), promoted(op, w=w, dw=dw, **states), strict=True))
-    return [
-        np.array(array_of_shape(a, op, name, arrays["w"].shape), copy=None if name == "dw" else True)
-        for name, a in arrays.items()
-    ]
+    for name, a in arrays.items():
+        array_of_shape(a, op, name, w.shape)
+    return [a if name == "dw" else contiguous(a) for name, a in arrays.items()]
 
 
 def sgd(w, dw, config=None):

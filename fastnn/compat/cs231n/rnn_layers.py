@@ -4,10 +4,10 @@
 import numpy as np
 
 from fastnn import ops
-from fastnn.compat.cs231n._calls import call, gradients, promoted
+from fastnn.compat.cs231n._calls import call, contiguous, gradients, promoted
 from fastnn.compat.cs231n.layers import NEVER, affine
 from fastnn.descriptors import flag
-from fastnn.ops._arrays import array, array_of_shape, index_array, integer_array
+from fastnn.ops._arrays import array, array_of_shape, empty, index_array, integer_array
 
 __all__ = [
     "lstm_backward",
@@ -59,7 +59,7 @@ def rows_of(cell, w):
     gates = GATES[cell]
     if w.ndim == 1:
         return w.reshape(len(gates), -1)[gates].reshape(-1)
-    h, out = w.shape[1] // len(gates), np.empty(w.shape[::-1], w.dtype)
+    h, out = w.shape[1] // len(gates), empty(w.shape[::-1], w)
     for k, gate in enumerate(gates):
         transpose(w[:, gate * h : (gate + 1) * h], out[k * h : (k + 1) * h])
     return out
@@ -70,7 +70,7 @@ def columns_of(cell, dw):
     gates = GATES[cell]
     if dw.ndim == 1:
         return rows_of(cell, dw)
-    h, out = len(dw) // len(gates), np.empty(dw.shape[::-1], dw.dtype)
+    h, out = len(dw) // len(gates), empty(dw.shape[::-1], dw)
     for k, gate in enumerate(gates):
         transpose(dw[k * h : (k + 1) * h], out[:, gate * h : (gate + 1) * h])
     return out
@@ -133,14 +133,14 @@ def over_time(op, forward_of, backward_of, x, h0, Wx, Wh, b):
     """(h, cache) of a sequence by an operator of fastnn, whose sequences are (T, N, D)."""
 
     def forward(x, Wx, Wh, b, h0):
-        results, ctx = forward_of(x.swapaxes(0, 1), *weights_of(op, Wx, Wh, b), h0=h0)
-        return np.ascontiguousarray(results[0].swapaxes(0, 1)), ctx
+        results, ctx = forward_of(contiguous(x.swapaxes(0, 1)), *weights_of(op, Wx, Wh, b), h0=h0)
+        return contiguous(results[0].swapaxes(0, 1)), ctx
 
     def backward(dh, ctx):
         states = (None,) * (2 if op == "lstm" else 1)
-        dx, *dweights = backward_of((dh.swapaxes(0, 1), *states), ctx)
+        dx, *dweights = backward_of((contiguous(dh.swapaxes(0, 1)), *states), ctx)
         dh0 = dweights[5 if op == "lstm" else 4]
-        return np.ascontiguousarray(dx.swapaxes(0, 1)), dh0, *(columns_of(op, dw) for dw in dweights[:3])
+        return contiguous(dx.swapaxes(0, 1)), dh0, *(columns_of(op, dw) for dw in dweights[:3])
 
     return call(op, forward, backward, *checked(op, op, x, Wx, Wh, b, h0=h0))
 
