@@ -17,7 +17,8 @@ CASES = [pytest.param(op, case, id=f"{op}: {case}") for path in FILES for op, ca
 
 def test_networks():
     assert [path.stem for path in FILES] == [
-        "alexnet", "googlenet", "lenet", "mobilenet", "recurrent", "resnet18", "resnet50", "vgg16"]  # fmt: skip
+        "alexnet", "cs231n", "googlenet", "lenet", "mobilenet", "recurrent", "resnet18", "resnet50", "vgg16",
+    ]  # fmt: skip
 
 
 def test_labels_are_unique():

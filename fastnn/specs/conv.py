@@ -126,6 +126,7 @@ SPECS = (
             layer(8, 64, 56, 256, 1, label="resnet 1x1"),
             layer(8, 128, 28, 128, 3, stride=2, padding=1, label="resnet 3x3/2"),
             layer(64, 1, 28, 8, 3, padding=1, label="mnist 3x3"),
+            layer(100, 3, 31, 25, 3, stride=2, padding=1, label="cs231n 3x3/2"),
             layer(8, 64, 56, 64, 3, padding=1, groups=64, label="depthwise 3x3"),
         ),
         products=True,
