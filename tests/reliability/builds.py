@@ -55,6 +55,10 @@ MEASURES = {
     "tests/reliability/test_leaks.py": "measures the process's memory",
     "tests/reliability/test_neighbours.py": "limits the process's memory",
     "tests/reliability/test_processes.py": "measures time",
+    "tests/reliability/test_threads.py::test_threads_come_and_go": "measures the process's memory",
+    "tests/reliability/test_allocation_failures.py::test_kept_memory_is_given_back_before_a_call_fails": "limits it",
+    "tests/reliability/test_guards.py::test_guards_find_one_element_too_many": "reads what it must not, for a signal",
+    "tests/test_peers.py": "OpenVINO ends the process",
 }
 RACE_FAULT = "for (int i = 0; i < 100; i++, usleep(1000)) ++*p;"
 BARRIER = """int a[2], b[2];

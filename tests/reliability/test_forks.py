@@ -184,10 +184,12 @@ def test_fork_that_python_hears_of_afterwards(python):
     words = script(
         python,
         """if True:
-        import ctypes, os, signal
+        import ctypes, os, signal, threading
         import fastnn
         from process_support import SECONDS, train_on_threads
         want = train_on_threads(3)
+        for thread in threading.enumerate()[1:]:  # one that waits for the interpreter would be waited for in the child
+            thread.join()
         pid = ctypes.PyDLL(None).fork()
         signal.alarm(SECONDS)
         if not pid:
