@@ -88,17 +88,18 @@ class Perceptron(ClassifierMixin, BaseEstimator):
             self.coef_, self.intercept_ = np.zeros((outputs, X.shape[1]), X.dtype), np.zeros(outputs, X.dtype)
             self.t_ = 1.0
         numbers = self._labels.numbers(y)
-        if self.class_weight is not None:
-            weight = weight * compute_class_weight(self.class_weight, classes=self.classes_, y=y)[numbers]
+        of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
         binary = len(self.classes_) == 2
-        signs = np.where(numbers[:, None] == (np.ones(1) if binary else np.arange(len(self.classes_))), 1, -1)
-        self._epochs(X, signs.astype(X.dtype), (self.eta0 * weight).astype(X.dtype), epochs)
+        own = numbers[:, None] == (np.ones(1) if binary else np.arange(len(self.classes_)))
+        # of the other classes together 1, as in scikit-learn; of two classes each has its own weight
+        rates = self.eta0 * weight[:, None] * (of_class[numbers, None] if binary else np.where(own, of_class, 1))
+        self._epochs(X, np.where(own, 1, -1).astype(X.dtype), rates.astype(X.dtype), epochs)
         return self
 
     def _epochs(self, X: Any, signs: np.ndarray, rates: np.ndarray, epochs: int) -> None:
-        """signs: y of each sample and class, (N, K); rates: η of each sample, (N,)."""
+        """signs and rates: y and η of each sample and class, (N, K)."""
         n, k = signs.shape
-        rng = check_random_state(self.random_state)
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
         coef, intercept = np.array(self.coef_, X.dtype), np.array(self.intercept_, X.dtype)
         active = np.ones(k, bool)
         best, waited = np.full(k, np.inf), np.zeros(k, int)
@@ -108,7 +109,7 @@ class Perceptron(ClassifierMixin, BaseEstimator):
                 rng.shuffle(order)
             columns = np.flatnonzero(active)
             w, b = coef[columns], intercept[columns]
-            losses, mistakes = self._epoch(X, signs[:, columns], rates, order, w, b)
+            losses, mistakes = self._epoch(X, signs[:, columns], rates[:, columns], order, w, b)
             coef[columns], intercept[columns] = w, b
             self.t_ += n
             if self.verbose:
