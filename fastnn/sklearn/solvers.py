@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import shuffle
 
 from fastnn import functional as F
-from fastnn import optim
+from fastnn import ops, optim
 from fastnn.autograd import Tensor
 from fastnn.nn import Parameter
 from fastnn.sklearn.targets import dense
@@ -71,8 +71,9 @@ class Objective:
             total = float(sample_weight.sum())
             losses = self.loss(z, y, reduction="none")
             loss = (losses * sample_weight.reshape(-1, *[1] * (losses.ndim - 1))).sum() / (total or 1.0)
-        squares = sum(float(np.vdot(w.array, w.array)) for w in self.weights)
-        return loss, 0.5 * self.alpha * squares / (total or 1.0), total
+        # By a kernel: threads of NumPy's BLAS, between two calls of these, take their processors away.
+        norm = float(ops.clip_grad_norm([w.array for w in self.weights], inf))
+        return loss, 0.5 * self.alpha * norm**2 / (total or 1.0), total
 
 
 def reported(estimator: Any, loss: float, penalty: float) -> float:
@@ -148,11 +149,11 @@ class Stochastic:
         self.steps = 0
 
     def split(self) -> None:
-        """Set a part of the samples aside, of each class as many as it has."""
+        """Set a part of the samples aside, of two classes as many as each has."""
         estimator = self.estimator
         X, y, sample_weight = self.train
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
-        stratify = y if is_classifier(estimator) and (y.ndim == 1 or estimator.n_outputs_ == 1) else None
+        stratify = y if is_classifier(estimator) and estimator.n_outputs_ == 1 else None
         parts = train_test_split(
             *arrays, random_state=estimator._rng, test_size=estimator.validation_fraction, stratify=stratify
         )
