@@ -96,7 +96,10 @@ class BaseNet(BaseEstimator):
         target = self._encode(y, classes, fresh)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
+        if target.dtype.kind == "f":
+            target = target.astype(self._float(x), copy=False)
         weight = self._weights(y, sample_weight)
+        weight = None if weight is None else weight.astype(self._float(x), copy=False)
         rng = check_random_state(self.random_state)
         seed = int(rng.randint(2**31 - 1))
         stopping = None if more else self._stopping()
@@ -104,9 +107,6 @@ class BaseNet(BaseEstimator):
         held: list[Any] | None = None
         if stopping is not None and stopping.monitor.startswith("val_"):
             parts, held = self._split(parts, rng)
-        # the loss in the arrays' precision
-        parts, held = ([a if a is None or a is p[0] or a.dtype.kind != "f" else a.astype(self._float(x))
-                        for a in p] if p else p for p in (parts, held))  # fmt: skip
         with seeded(seed):
             if fresh:
                 self.module_ = self._module(x)
@@ -310,9 +310,9 @@ class NetClassifier(ClassifierMixin, BaseNet):
             if self._labels.kind == "multiclass":
                 raise ValueError(f"{self._name}: loss is {self.loss!r} of {self.n_outputs_} classes, expected 2")
             self.n_outputs_ = 1 if self._labels.kind == "binary" else self.n_outputs_
-            return numbers.reshape(len(numbers), -1).astype(np.float32)
+            return numbers.reshape(len(numbers), -1).astype(np.float64)
         if self._labels.kind == "multilabel":
-            return numbers.astype(np.float32)
+            return numbers.astype(np.float64)
         return numbers
 
     def _loss_name(self) -> Any:
@@ -350,21 +350,20 @@ class NetClassifier(ClassifierMixin, BaseNet):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class, (N,); of multilabel targets 1 where the probability is above 1/2, (N, K)."""
-        z = self._outputs(X)
-        if self._labels.kind != "multilabel" and z.shape[1] > 1:
-            return self._labels.of(z.argmax(1))
-        above = (z > 0).astype(np.intp)
-        return self._labels.of(above if self._labels.kind == "multilabel" else above.ravel())
+        z = self._two_columns(self._outputs(X))
+        return self._labels.of((z > 0).astype(np.intp) if self._labels.kind == "multilabel" else z.argmax(1))
+
+    def _two_columns(self, z: np.ndarray) -> np.ndarray:
+        """One output for two classes as one for each, that of the first class first."""
+        return np.hstack([-z, z]) if z.shape[1] == 1 and len(self.classes_) == 2 else z
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithms of probabilities in the order of classes_: (N, K)."""
-        z = self._outputs(X)
-        if self._labels.kind == "binary" and z.shape[1] == 1:
-            z = np.hstack([-z, z])
-        name = self._loss_name() or self.default_loss()
+        z = self._two_columns(self._outputs(X))
+        name = self._loss_name() or self._default_loss()
         return self.losses[name][1](z)
 
-    def default_loss(self) -> str:
+    def _default_loss(self) -> str:
         """What logits are taken for if the loss is a function."""
         one_each = self._labels.kind == "multilabel" or self.n_outputs_ == 1
         return "binary_cross_entropy_with_logits" if one_each else "cross_entropy"

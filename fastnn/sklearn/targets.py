@@ -60,5 +60,7 @@ class Labels:
         return found
 
     def of(self, numbers: np.ndarray) -> np.ndarray:
-        """What `numbers` was made of."""
-        return numbers.astype(np.int64) if self.kind == "multilabel" else self.classes[numbers]
+        """What `numbers` was made of; if there is only one class, that."""
+        if self.kind == "multilabel":
+            return numbers.astype(np.int64)
+        return self.classes[numbers.clip(max=len(self.classes) - 1)]
