@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ LEAST = 1e-10
 class CategoricalNB(ClassifierMixin, BaseEstimator):
     """Naive Bayes of categorical features, as sklearn.naive_bayes.CategoricalNB: X (N, D) of integers from 0 on.
 
-    alpha: smoothing, at least 1e-10 unless force_alpha. fit_prior: classes are as likely as in the samples, else all
+    alpha: smoothing, without force_alpha at least 1e-10. fit_prior: classes are as likely as in the samples, else all
     equally. class_prior: how likely, instead, (K,). min_categories: of all features or of each, at least.
 
     After fit: classes_, class_count_, class_log_prior_, and of each feature n_categories_, category_count_ and
@@ -70,7 +71,10 @@ class CategoricalNB(ClassifierMixin, BaseEstimator):
             more = counts(numbers, X[:, i], len(self.classes_), c, sample_weight)
             more[:, : before[i]] = more[:, : before[i]] + self.category_count_[i]
             self.category_count_[i] = more.astype(np.float64)
-        alpha = self.alpha if self.force_alpha else max(self.alpha, LEAST)
+        alpha = self.alpha
+        if alpha < LEAST and not self.force_alpha:
+            warnings.warn(f"alpha too small: it is {alpha}, and {LEAST} is used (force_alpha=True keeps it)", stacklevel=3)
+            alpha = LEAST
         self.feature_log_prob_ = [log_probabilities(count, alpha) for count in self.category_count_]
         self.class_log_prior_ = self._prior()
         return self
