@@ -16,7 +16,9 @@ class Small(nn.Module):
 
     def __init__(self, n_features, n_outputs, hidden=20):
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, n_outputs))
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(n_features, hidden), nn.ReLU(), nn.Linear(hidden, n_outputs)
+        )
 
     def forward(self, x):
         return self.layers(x)
@@ -30,8 +32,8 @@ class Images(nn.Module):
         self.conv = nn.Conv2d(1, 8, 3, padding=1)
         self.norm = nn.BatchNorm2d(8)
         self.dropout = nn.Dropout(0.1)
-        self.pool = nn.AdaptiveAvgPool2d((3, 2))
-        self.last = nn.Linear(48, n_outputs)
+        self.pool = nn.AdaptiveAvgPool2d((4, 3))
+        self.last = nn.Linear(96, n_outputs)
 
     def forward(self, x):
         return self.last(self.dropout(self.pool(self.norm(self.conv(x)).relu()).flatten(1)))

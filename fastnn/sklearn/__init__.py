@@ -1,8 +1,9 @@
 """Estimators for scikit-learn: networks in pipelines, searches and cross-validation. The extra `sklearn`.
 
-from fastnn.sklearn import MLPClassifier             # in place of sklearn.neural_network's
+from fastnn.sklearn import MLPClassifier  # in place of sklearn.neural_network's
 
-search = GridSearchCV(make_pipeline(StandardScaler(), MLPClassifier()), {"mlpclassifier__alpha": [1e-4, 1e-2]}, n_jobs=2)
+model = make_pipeline(StandardScaler(), MLPClassifier())
+search = GridSearchCV(model, {"mlpclassifier__alpha": [1e-4, 1e-2]}, n_jobs=2)
 """
 
 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf, sqrt
 from typing import Any
 
@@ -63,6 +64,10 @@ class BaseMLP(BaseEstimator):
     """What classifier and regressor have in common. The network is coefs_ and intercepts_ and nothing else: who
     changes them changes predictions."""
 
+    coefs_: list[np.ndarray]
+    intercepts_: list[np.ndarray]
+    n_outputs_: int
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Learn from samples X (N, D), an array or a sparse matrix, and targets y, each with a weight, None for 1."""
         return self._learn(X, y, sample_weight, more=False)
@@ -106,7 +111,7 @@ class BaseMLP(BaseEstimator):
         self.n_layers_ = len(sizes)
         self.n_iter_ = self.t_ = 0
         self.coefs_, self.intercepts_ = [], []
-        for n, m in zip(sizes, sizes[1:], strict=False):
+        for n, m in pairwise(sizes):
             bound = sqrt((2.0 if self.activation == "logistic" else 6.0) / (n + m))
             self.coefs_.append(self._rng.uniform(-bound, bound, (n, m)).astype(dtype))
             self.intercepts_.append(self._rng.uniform(-bound, bound, m).astype(dtype))
@@ -155,6 +160,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     n_iter_, t_, loss_; of "adam" and "sgd" loss_curve_, best_loss_, validation_scores_, best_validation_score_.
     """
 
+    classes_: np.ndarray
     _numeric = False
 
     def __init__(

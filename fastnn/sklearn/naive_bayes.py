@@ -73,7 +73,9 @@ class CategoricalNB(ClassifierMixin, BaseEstimator):
             self.category_count_[i] = more.astype(np.float64)
         alpha = self.alpha
         if alpha < LEAST and not self.force_alpha:
-            warnings.warn(f"alpha too small: it is {alpha}, and {LEAST} is used (force_alpha=True keeps it)", stacklevel=3)
+            warnings.warn(
+                f"alpha too small: it is {alpha}, and {LEAST} is used (force_alpha=True keeps it)", stacklevel=3
+            )
             alpha = LEAST
         self.feature_log_prob_ = [log_probabilities(count, alpha) for count in self.category_count_]
         self.class_log_prior_ = self._prior()

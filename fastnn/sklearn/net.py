@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from inspect import Parameter, signature
+from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
@@ -18,15 +16,26 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, chec
 
 from fastnn import functional as F
 from fastnn import optim, train
-from fastnn.data import Dataset
 from fastnn.nn import Module
-from fastnn.random import get_rng_state, manual_seed, set_rng_state
 from fastnn.sklearn.options import boolean, check, integer, keep, real
+from fastnn.sklearn.runs import Samples, Weighted, asked_for, in_memory, like_target, seeded, unweighted
 from fastnn.sklearn.targets import Labels
 
 __all__ = ["NetClassifier", "NetRegressor"]
 
 OPTIMIZERS = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD, "rmsprop": optim.RMSprop}
+
+CLASS_LOSSES: dict[str, Any] = {
+    "cross_entropy": (F.cross_entropy, lambda z: F.log_softmax(z, dim=1)),
+    "nll_loss": (F.nll_loss, lambda z: z),
+    "binary_cross_entropy_with_logits": (
+        F.binary_cross_entropy_with_logits,
+        lambda z: -F.softplus(-z, threshold=40.0),
+    ),
+}
+"""Loss, and logarithms of probabilities of the outputs, by the loss's name."""
+
+NUMBER_LOSSES: dict[str, Any] = {f.__name__: f for f in (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss)}
 
 RULES = {
     "lr": real(0, ends="()"),
@@ -39,45 +48,11 @@ RULES = {
 }
 
 
-class Weighted(NamedTuple):
-    """Targets of a batch, and what its samples weigh (N,)."""
-
-    target: np.ndarray
-    weight: np.ndarray | None
-
-
-class Samples(Dataset):
-    """x and Weighted targets in batches."""
-
-    def __init__(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> None:
-        self.x, self.target, self.weight = x, target, weight
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def take(self, indices: np.ndarray) -> Any:
-        weight = None if self.weight is None else self.weight[indices]
-        return self.x[indices], Weighted(self.target[indices], weight)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """fastnn's random numbers from a seed, and afterwards as if nothing had been drawn."""
-    before = get_rng_state()
-    manual_seed(seed)
-    try:
-        yield
-    finally:
-        set_rng_state(before)
-
-
-def like_target(output: Any, target: np.ndarray) -> Any:
-    """Outputs (N,) for targets (N, 1)."""
-    return output.reshape(target.shape) if output.shape == target.shape[:1] and target.shape[1:] == (1,) else output
-
-
 class BaseNet(BaseEstimator):
     """What classifier and regressor have in common."""
+
+    module_: Module
+    n_outputs_: int
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Learn from samples X (N, …) and targets y; sample_weight (N,): what each counts in the mean loss of a
@@ -112,8 +87,10 @@ class BaseNet(BaseEstimator):
                 self.module_ = self._module(x)
                 self.optimizer_ = self._optimizer()
                 self.n_iter_, self.loss_curve_ = 0, []
-            elif not more:  # warm_start: a new optimiser, as scikit-learn's solvers
-                self.optimizer_ = self._optimizer()
+            else:
+                in_memory(self.module_, self.optimizer_)
+                if not more:  # warm_start: a new optimiser, as scikit-learn's solvers
+                    self.optimizer_ = self._optimizer()
             self.history_ = train.fit(
                 self.module_,
                 Samples(*parts),
@@ -174,6 +151,7 @@ class BaseNet(BaseEstimator):
         model = self.model
         if isinstance(model, Module):
             module = copy.deepcopy(model)
+            in_memory(module)
         elif callable(model):
             known = {"input_shape": x.shape[1:], "n_features": prod(x.shape[1:]), "n_outputs": self.n_outputs_}
             module = model(**{name: value for name, value in known.items() if name in asked_for(model)})
@@ -257,8 +235,8 @@ class NetClassifier(ClassifierMixin, BaseNet):
     that of X and of the model; None keeps float64 and float32; an integer for indices, beside a model of float32.
 
     optimizer: "adam", "adamw", "sgd", "rmsprop", or a function (params, lr=…); optimizer_options: further arguments.
-    epochs, batch_size, shuffle, metrics, clip_grad_norm: as of fastnn.train.fit. scheduler: a function of the optimizer,
-    whose result has a step an epoch. early_stopping: a train.EarlyStopping, or True for one of "val_loss" that waits 5
+    epochs, batch_size, shuffle, metrics, clip_grad_norm: as of fastnn.train.fit. scheduler: a function of the
+    optimizer, whose result has a step an epoch. early_stopping: a train.EarlyStopping, or True for one of "val_loss" that waits 5
     epochs and gives the best weights back; what watches "val_…" gets validation_fraction of the samples. callback: is
     called with a dict after each epoch; verbose: prints it.
 
@@ -274,15 +252,6 @@ class NetClassifier(ClassifierMixin, BaseNet):
     """
 
     _numeric = False
-    losses = {
-        "cross_entropy": (F.cross_entropy, lambda z: F.log_softmax(z, dim=1)),
-        "nll_loss": (F.nll_loss, lambda z: z),
-        "binary_cross_entropy_with_logits": (
-            F.binary_cross_entropy_with_logits,
-            lambda z: -F.softplus(-z, threshold=40.0),
-        ),
-    }
-    """Loss and logarithm of probabilities by the name of the loss."""
 
     def __init__(
         self, model, *, loss="auto", optimizer="adam", lr=1e-3, optimizer_options=None, epochs=10, batch_size=32,
@@ -322,14 +291,14 @@ class NetClassifier(ClassifierMixin, BaseNet):
         if self.loss == "auto":
             multilabel = self._labels.kind == "multilabel"
             return "binary_cross_entropy_with_logits" if multilabel else "cross_entropy"
-        if self.loss not in self.losses:
-            names = ", ".join(map(repr, self.losses))
+        if self.loss not in CLASS_LOSSES:
+            names = ", ".join(map(repr, CLASS_LOSSES))
             raise ValueError(f"{self._name}: loss is {self.loss!r}, expected 'auto', {names} or a function")
         return self.loss
 
     def _loss(self) -> Callable[..., Any]:
         name = self._loss_name()
-        return self.loss if name is None else self.losses[name][0]
+        return self.loss if name is None else CLASS_LOSSES[name][0]
 
     def _check_output(self, output: Any, target: np.ndarray) -> None:
         if self._loss_name() is not None and output.shape[1:2] != (self.n_outputs_,):
@@ -361,7 +330,7 @@ class NetClassifier(ClassifierMixin, BaseNet):
         """Logarithms of probabilities in the order of classes_: (N, K)."""
         z = self._two_columns(self._outputs(X))
         name = self._loss_name() or self._default_loss()
-        return self.losses[name][1](z)
+        return CLASS_LOSSES[name][1](z)
 
     def _default_loss(self) -> str:
         """What logits are taken for if the loss is a function."""
@@ -386,12 +355,6 @@ class NetRegressor(MultiOutputMixin, RegressorMixin, BaseNet):
     """
 
     _numeric = True
-    losses = {
-        "mse_loss": F.mse_loss,
-        "l1_loss": F.l1_loss,
-        "smooth_l1_loss": F.smooth_l1_loss,
-        "huber_loss": F.huber_loss,
-    }
 
     def __init__(
         self, model, *, loss="mse_loss", optimizer="adam", lr=1e-3, optimizer_options=None, epochs=10, batch_size=32,
@@ -415,10 +378,10 @@ class NetRegressor(MultiOutputMixin, RegressorMixin, BaseNet):
     def _loss(self) -> Callable[..., Any]:
         if callable(self.loss):
             return self.loss
-        if self.loss not in self.losses:
-            names = ", ".join(map(repr, self.losses))
+        if self.loss not in NUMBER_LOSSES:
+            names = ", ".join(map(repr, NUMBER_LOSSES))
             raise ValueError(f"{self._name}: loss is {self.loss!r}, expected {names} or a function")
-        return self.losses[self.loss]
+        return NUMBER_LOSSES[self.loss]
 
     def _check_output(self, output: Any, target: np.ndarray) -> None:
         if output.shape != target.shape:
@@ -434,14 +397,3 @@ class NetRegressor(MultiOutputMixin, RegressorMixin, BaseNet):
         """(N,), or (N, K) for targets of K numbers."""
         y = self._outputs(X)
         return y.ravel() if self._flat else y
-
-
-def asked_for(function: Callable[..., Any]) -> set[str]:
-    """Names of arguments; a function that takes any keyword asks for none by it."""
-    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-    return {name for name, p in signature(function).parameters.items() if p.kind in named}
-
-
-def unweighted(metric: Callable[..., Any]) -> Callable[..., Any]:
-    """A metric of the output and Weighted targets."""
-    return lambda output, batch: metric(output, batch.target)

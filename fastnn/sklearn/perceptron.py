@@ -39,9 +39,10 @@ class Perceptron(ClassifierMixin, BaseEstimator):
     penalty: None, or "l2": w shrinks by η alpha with each sample. tol: a class is done when its mean loss max(0, -y
     (w·x + b)) has not improved by more than tol for n_iter_no_change epochs; None: when it makes no mistake any more.
     max_iter: epochs. shuffle: another order each epoch, of random_state. class_weight: a dict, "balanced" or None;
-    η is multiplied by it.
+    multiplies η for the samples of the class.
 
-    After fit: coef_ (K, D), intercept_ (K,), or (1, D) and (1,) of two classes; classes_, n_iter_, t_ (samples visited).
+    After fit: coef_ (K, D), intercept_ (K,), or (1, D) and (1,) of two classes; classes_, n_iter_, t_ (1 and the samples
+    visited).
     """
 
     def __init__(

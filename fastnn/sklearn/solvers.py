@@ -42,7 +42,7 @@ def poisson(z: Any, y: np.ndarray, reduction: str) -> Any:
     return losses.sum() if reduction == "sum" else losses
 
 
-LOSSES = {
+LOSSES: dict[str, Any] = {
     "softmax": F.cross_entropy,
     "logistic": F.binary_cross_entropy_with_logits,
     "identity": half_squares,
@@ -127,7 +127,8 @@ class Stochastic:
 
     def __init__(self, estimator: Any, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
         self.estimator = estimator
-        self.train, self.validation = (X, y, sample_weight), None
+        self.train: Any = (X, y, sample_weight)
+        self.validation: Any = None
         if estimator.early_stopping:
             self.split()
         self.samples = self.train[0].shape[0]
