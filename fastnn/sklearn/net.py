@@ -236,9 +236,9 @@ class NetClassifier(ClassifierMixin, BaseNet):
 
     optimizer: "adam", "adamw", "sgd", "rmsprop", or a function (params, lr=…); optimizer_options: further arguments.
     epochs, batch_size, shuffle, metrics, clip_grad_norm: as of fastnn.train.fit. scheduler: a function of the
-    optimizer, whose result has a step an epoch. early_stopping: a train.EarlyStopping, or True for one of "val_loss" that waits 5
-    epochs and gives the best weights back; what watches "val_…" gets validation_fraction of the samples. callback: is
-    called with a dict after each epoch; verbose: prints it.
+    optimizer, whose result has a step an epoch. early_stopping: a train.EarlyStopping, or True for one of "val_loss"
+    that waits 5 epochs and gives the best weights back; what watches "val_…" gets validation_fraction of the samples.
+    callback: is called with a dict after each epoch; verbose: prints it.
 
     loss: "auto" is "cross_entropy", of multilabel targets "binary_cross_entropy_with_logits", which also takes models
     with one output for two classes; "nll_loss" for logarithms of probabilities; or a function (output, target) of

@@ -41,8 +41,8 @@ class Perceptron(ClassifierMixin, BaseEstimator):
     max_iter: epochs. shuffle: another order each epoch, of random_state. class_weight: a dict, "balanced" or None;
     multiplies η for the samples of the class.
 
-    After fit: coef_ (K, D), intercept_ (K,), or (1, D) and (1,) of two classes; classes_, n_iter_, t_ (1 and the samples
-    visited).
+    After fit: coef_ (K, D), intercept_ (K,), or (1, D) and (1,) of two classes; classes_, n_iter_, t_ (1 and the
+    samples visited).
     """
 
     def __init__(

@@ -86,7 +86,7 @@ def minimize(estimator: Any, X: Any, y: np.ndarray, sample_weight: np.ndarray | 
     from scipy import optimize
 
     objective, x = Objective(estimator), dense(X)
-    params = objective.weights + objective.biases
+    params: list[Any] = objective.weights + objective.biases
     ends = np.cumsum([p.size for p in params])[:-1]
     last: list[float] = []
 
