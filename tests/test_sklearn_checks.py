@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+import sklearn
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn_support import FEW_EPOCHS, Small
 
@@ -15,6 +16,10 @@ SEQUENTIAL = {
     f"check_sample_weight_equivalence_on_{kind}_data": "sample_weight is not equivalent to repeating samples"
     for kind in ("dense", "sparse")
 }
+
+# In 1.6 the check itself subtracts a mean from integers in place.
+INTEGERS = {"check_positive_only_tag_during_fit": "the check fails"} if sklearn.__version__.startswith("1.6.") else {}
+EXPECTED = {Perceptron: SEQUENTIAL, CategoricalNB: INTEGERS}
 
 
 @FEW_EPOCHS
@@ -28,7 +33,7 @@ SEQUENTIAL = {
         NetClassifier(Small, lr=0.01, epochs=20),
         NetRegressor(Small, lr=0.02, epochs=20),
     ],
-    expected_failed_checks=lambda estimator: SEQUENTIAL if isinstance(estimator, Perceptron) else {},
+    expected_failed_checks=lambda estimator: EXPECTED.get(type(estimator), {}),
 )
 def test_estimator(estimator, check):
     check(estimator)

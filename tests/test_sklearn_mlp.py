@@ -74,12 +74,15 @@ def assert_same(a, b, X):
         np.testing.assert_allclose(got, want, RTOL, ATOL)
 
 
+@pytest.mark.filterwarnings("ignore:scipy.optimize. The `disp` and `iprint`:DeprecationWarning")  # of 1.6
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_the_same_weights(kind, options):
     if kind == "several" and options.get("solver") == "lbfgs":
         pytest.skip("scikit-learn's loss is the mean over outputs, and its gradient that of the sum")
     X, y = problem(kind)
+    if y.dtype.kind == "U" and not WEIGHTED:  # whose early stopping fails with strings
+        y = np.unique(y, return_inverse=True)[1]
     a, b = pair(KINDS[kind], **options)
     assert_same(a.fit(X, y), b.fit(X, y), X)
 
