@@ -29,6 +29,8 @@ EXPECTED = {Perceptron: SEQUENTIAL, CategoricalNB: INTEGERS}
         MLPClassifier(solver="lbfgs", max_iter=30),
         MLPRegressor(max_iter=100),
         CategoricalNB(),
+        # On classes that are not separable its accuracy is that of the last mistake: with the checks' seed, 0, enough
+        # for the defaults, but not for every option. scikit-learn's own has 0.77 to 0.94, by seed and order of samples.
         Perceptron(),
         NetClassifier(Small, lr=0.01, epochs=20),
         NetRegressor(Small, lr=0.02, epochs=20),
