@@ -6,7 +6,22 @@ import numpy as np
 
 from fastnn.descriptors import is_int, number
 
-__all__ = ["CategoricalNB"]
+__all__ = ["CategoricalNB", "counts", "log_probabilities"]
+
+
+def counts(
+    k: np.ndarray, column: np.ndarray, classes: int, categories: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """How many samples of each class (their numbers k) have each category of a feature, or what they weigh:
+    (classes, categories)."""
+    return np.bincount(k * categories + column, weights, minlength=classes * categories).reshape(-1, categories)
+
+
+def log_probabilities(count: np.ndarray, alpha: float) -> np.ndarray:
+    """log P(x_i = c | y = k) of counts (classes, categories), smoothed by alpha; log 0 = -inf is what alpha = 0 says of
+    the unseen."""
+    with np.errstate(divide="ignore"):
+        return np.log(count + alpha) - np.log(count.sum(1, keepdims=True) + alpha * count.shape[1])
 
 
 class CategoricalNB:
@@ -42,11 +57,9 @@ class CategoricalNB:
         self.category_count = []
         self.feature_log_prob = []
         for column, c in zip(x.T, self.category_numbers(x), strict=True):
-            count = np.bincount(k * c + column, minlength=len(self.classes) * c).reshape(-1, c)
-            with np.errstate(divide="ignore"):  # log 0 = -inf is what alpha = 0 says of the unseen
-                log_prob = np.log(count + self.alpha) - np.log(count.sum(1, keepdims=True) + self.alpha * c)
+            count = counts(k, column, len(self.classes), c)
             self.category_count.append(count)
-            self.feature_log_prob.append(log_prob)
+            self.feature_log_prob.append(log_probabilities(count, self.alpha))
         return self
 
     def checked(self, x: np.ndarray) -> np.ndarray:
