@@ -5,6 +5,8 @@ A module becomes one by its `__class__` (`fastnn.torch.swap`): parameters, buffe
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -15,6 +17,15 @@ from fastnn.torch.calls import Operator, Packed, array, call, follow_threads, re
 
 class Accelerated:
     """What all have in common: `fast` computes a call, or says NotImplemented; then PyTorch does it."""
+
+    least: tuple[float, float] = (0, 0)
+    """From how much work on fastnn is faster than PyTorch, whose calls cost less: where nothing is recorded, and where
+    autograd does. In multiply-adds for matrix products, else in elements of the input; measured, see
+    docs/from-pytorch.md."""
+
+    def pays(self, work, *operands):
+        """Is so much work with these tensors left to fastnn?"""
+        return work >= self.least[records(*operands)]
 
     def forward(self, *args, **kwargs):
         if not watched():
@@ -47,13 +58,35 @@ CONV_TRANSPOSE2D = Operator(ops.conv_transpose2d_forward, ops.conv_transpose2d_b
 LINEAR = Operator(ops.linear_forward, ops.linear_backward, F.linear)
 
 
-class Conv2d(Accelerated, nn.Conv2d):
+class Conv(Accelerated):
+    """Convolutions, of inputs with so many axes."""
+
+    least = 2**18, 2**19
+    wide = 128
+    """Channels of a group from which on PyTorch's forward pass is the faster one: of those with strides, and of
+    transposed ones."""
+    axes: int
+
+    def possible(self, input):
+        """Can fastnn compute this, and is it faster?"""
+        w, b = self.weight, self.bias
+        if self.padding_mode != "zeros" or not takes(input, w, b) or input.ndim != self.axes:
+            return False
+        steps = 1 if self.transposed else prod(self.stride)
+        if (self.transposed or steps > 1) and self.in_channels // self.groups >= self.wide and not records(input, w, b):
+            return False
+        return self.pays(input.numel() // (input.shape[1] * steps) * w.numel(), input, w, b)
+
+
+class Conv2d(Conv, nn.Conv2d):
     """Where nothing is recorded, with filters that are packed or transformed once (`fastnn.ops.prepare_conv2d`)."""
 
+    axes = 4
+
     def fast(self, input):
-        w, b = self.weight, self.bias
-        if self.padding_mode != "zeros" or not takes(input, w, b) or input.ndim != 4:
+        if not self.possible(input):
             return NotImplemented
+        w, b = self.weight, self.bias
         options = self.stride, self.padding, self.dilation, self.groups
         if records(input, w, b):
             vars(self).pop("packed", None)
@@ -68,35 +101,45 @@ def single(option):
     return option if isinstance(option, str) else option[0]
 
 
-class Conv1d(Accelerated, nn.Conv1d):
+class Conv1d(Conv, nn.Conv1d):
     """As torch.nn.Conv1d."""
 
+    axes = 3
+
     def fast(self, input):
-        w, b = self.weight, self.bias
-        if self.padding_mode != "zeros" or not takes(input, w, b) or input.ndim != 3:
+        if not self.possible(input):
             return NotImplemented
         options = single(self.stride), single(self.padding), single(self.dilation), self.groups
-        return call(CONV1D, options, input, w, b)
+        return call(CONV1D, options, input, self.weight, self.bias)
 
 
-class ConvTranspose2d(Accelerated, nn.ConvTranspose2d):
-    """As torch.nn.ConvTranspose2d, but for calls with an output_size."""
+class ConvTranspose2d(Conv, nn.ConvTranspose2d):
+    """As torch.nn.ConvTranspose2d, but for calls with an output_size, and for images of one pixel, which are a matrix
+    product there."""
+
+    axes = 4
 
     def fast(self, input, output_size=None):
-        w, b = self.weight, self.bias
-        if output_size is not None or not takes(input, w, b) or input.ndim != 4:
+        if output_size is not None or not self.possible(input) or input.shape[2:].numel() == 1:
             return NotImplemented
         options = self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        return call(CONV_TRANSPOSE2D, options, input, w, b)
+        return call(CONV_TRANSPOSE2D, options, input, self.weight, self.bias)
 
 
 class Linear(Accelerated, nn.Linear):
-    """As torch.nn.Linear."""
+    """As torch.nn.Linear. Training on a few samples is PyTorch's: the weights' gradient is then hardly a product."""
+
+    least = 2**19, 3 * 2**18
+    least_rows = 8
 
     def fast(self, input):
-        if not takes(input, self.weight, self.bias):
+        w, b = self.weight, self.bias
+        if not takes(input, w, b):
             return NotImplemented
-        return call(LINEAR, (), input, self.weight, self.bias)
+        rows = input.numel() // input.shape[-1]
+        if not self.pays(rows * w.numel(), input, w, b) or (rows < self.least_rows and records(input, w, b)):
+            return NotImplemented
+        return call(LINEAR, (), input, w, b)
 
 
 # ---- norms ----
@@ -126,10 +169,13 @@ class BatchNorm(Accelerated):
     """Batch norm, of inputs with so many axes."""
 
     axes: tuple[int, ...]
+    least = 2**17, 2**16
 
     def fast(self, input):
-        mean, var = self.running_mean, self.running_var
-        if not takes(input, self.weight, self.bias, mean, var) or input.ndim not in self.axes:
+        w, b, mean, var = self.weight, self.bias, self.running_mean, self.running_var
+        if not takes(input, w, b, mean, var) or input.ndim not in self.axes:
+            return NotImplemented
+        if not self.pays(input.numel(), input, w, b):
             return NotImplemented
         training, count = self.training or mean is var is None, None
         if (mean is None) != (var is None) or (training and input.numel() == input.shape[1]):
@@ -141,7 +187,7 @@ class BatchNorm(Accelerated):
             count, momentum = self.num_batches_tracked, self.momentum
         state = mean, var, count
         options = *map(array, state), training, momentum, self.eps
-        y = call(BATCH_NORM, options, input, self.weight, self.bias)
+        y = call(BATCH_NORM, options, input, w, b)
         if training:
             torch.autograd.graph.increment_version([x for x in state if x is not None])
         return y
@@ -177,22 +223,29 @@ GROUP_NORM = Operator(
 )
 
 
-class LayerNorm(Accelerated, nn.LayerNorm):
+class RowNorm(Accelerated):
+    """Norms of each sample: the operator, and the attributes that are its options."""
+
+    operator: Operator
+    options: tuple[str, ...]
+
+    def fast(self, input):
+        w, b = self.weight, self.bias
+        if not takes(input, w, b) or not self.pays(input.numel(), input, w, b):
+            return NotImplemented
+        return call(self.operator, tuple(getattr(self, name) for name in self.options), input, w, b)
+
+
+class LayerNorm(RowNorm, nn.LayerNorm):
     """As torch.nn.LayerNorm."""
 
-    def fast(self, input):
-        if not takes(input, self.weight, self.bias):
-            return NotImplemented
-        return call(LAYER_NORM, (self.normalized_shape, self.eps), input, self.weight, self.bias)
+    operator, options, least = LAYER_NORM, ("normalized_shape", "eps"), (2**16, 2**18)
 
 
-class GroupNorm(Accelerated, nn.GroupNorm):
+class GroupNorm(RowNorm, nn.GroupNorm):
     """As torch.nn.GroupNorm."""
 
-    def fast(self, input):
-        if not takes(input, self.weight, self.bias):
-            return NotImplemented
-        return call(GROUP_NORM, (self.num_groups, self.eps), input, self.weight, self.bias)
+    operator, options, least = GROUP_NORM, ("num_groups", "eps"), (2**16, 2**19)
 
 
 # ---- layers without parameters ----
@@ -204,71 +257,71 @@ def of_one(name, function):
     return Operator(getattr(ops, f"{name}_forward"), lambda dy, ctx, needs: (backward(dy, ctx),), function)
 
 
-class Pool(Accelerated):
-    """A pooling layer of images: the operator, and the attributes that are its options."""
+class Map(Accelerated):
+    """Layers without parameters: the operator, and the attributes that are its options."""
 
     operator: Operator
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
 
     def fast(self, input):
-        if not takes(input) or input.ndim != 4 or getattr(self, "return_indices", False):
+        if not takes(input) or not self.pays(input.numel(), input):
             return NotImplemented
         return call(self.operator, tuple(getattr(self, name) for name in self.options), input)
+
+
+class Pool(Map):
+    """A pooling layer of images."""
+
+    def fast(self, input):
+        return super().fast(input) if input.ndim == 4 else NotImplemented
 
 
 class MaxPool2d(Pool, nn.MaxPool2d):
     """As torch.nn.MaxPool2d, but for calls that return indices."""
 
-    operator = of_one("max_pool2d", F.max_pool2d)
+    operator, least = of_one("max_pool2d", F.max_pool2d), (2**11, 2**13)
     options = "kernel_size", "stride", "padding", "dilation", "ceil_mode"
+
+    def fast(self, input):
+        return NotImplemented if self.return_indices else super().fast(input)
 
 
 class AvgPool2d(Pool, nn.AvgPool2d):
     """As torch.nn.AvgPool2d."""
 
-    operator = of_one("avg_pool2d", F.avg_pool2d)
+    operator, least = of_one("avg_pool2d", F.avg_pool2d), (2**12, 2**13)
     options = "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"
 
 
 class AdaptiveAvgPool2d(Pool, nn.AdaptiveAvgPool2d):
     """As torch.nn.AdaptiveAvgPool2d."""
 
-    operator = of_one("adaptive_avg_pool2d", F.adaptive_avg_pool2d)
-    options = ("output_size",)
+    operator, options, least = of_one("adaptive_avg_pool2d", F.adaptive_avg_pool2d), ("output_size",), (2**16, 2**16)
 
 
-class Function(Accelerated):
-    """A function of each element."""
+class Sigmoid(Map, nn.Sigmoid):
+    """As torch.nn.Sigmoid."""
 
-    operator: Operator
-    options: tuple[str, ...] = ()
+    operator, least = of_one("sigmoid", torch.sigmoid), (2**17, 2**20)
+
+
+class Tanh(Map, nn.Tanh):
+    """As torch.nn.Tanh."""
+
+    operator, least = of_one("tanh", torch.tanh), (2**12, 2**14)
+
+
+class GELU(Map, nn.GELU):
+    """As torch.nn.GELU."""
+
+    operator = of_one("gelu", lambda x, approximate: F.gelu(x, approximate=approximate))
+    options, least = ("approximate",), (2**14, 2**17)
+
+
+class SiLU(Map, nn.SiLU):
+    """As torch.nn.SiLU, but in place."""
+
+    operator, least = of_one("silu", F.silu), (2**17, 2**19)
 
     def fast(self, input):
-        if not takes(input) or getattr(self, "inplace", False):
-            return NotImplemented
-        return call(self.operator, tuple(getattr(self, name) for name in self.options), input)
-
-
-class ReLU(Function, nn.ReLU):
-    operator = of_one("relu", F.relu)
-
-
-class Sigmoid(Function, nn.Sigmoid):
-    operator = of_one("sigmoid", torch.sigmoid)
-
-
-class Tanh(Function, nn.Tanh):
-    operator = of_one("tanh", torch.tanh)
-
-
-class GELU(Function, nn.GELU):
-    operator = of_one("gelu", lambda x, approximate: F.gelu(x, approximate=approximate))
-    options = ("approximate",)
-
-
-class SiLU(Function, nn.SiLU):
-    operator = of_one("silu", F.silu)
-
-
-class Hardswish(Function, nn.Hardswish):
-    operator = of_one("hardswish", F.hardswish)
+        return NotImplemented if self.inplace else super().fast(input)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -12,7 +14,7 @@ from fastnn.torch.layers import Accelerated
 
 
 def forward_of(operator, **fixed):
-    """A forward function of ops with the options of an Operator in a row: (x, w_ih, w_hh, b_ih, b_hh[, w_hr], states)"""
+    """A function of ops as an Operator has it, of (x, w_ih, w_hh, b_ih, b_hh, w_hr of an LSTM, states, reverse)."""
 
     def forward(x, w_ih, w_hh, b_ih, b_hh, *others, keep):
         *others, reverse = others
@@ -54,6 +56,8 @@ LSTM_SEQUENCE = Operator(forward_of(ops.lstm_forward), ops.lstm_backward, of_tor
 class Recurrent(Accelerated):
     """What they share. A PackedSequence, and an input without a batch, are PyTorch's."""
 
+    least = 2**14, 2**14
+
     def operator(self):
         """Of one layer and direction."""
         raise NotImplementedError
@@ -64,7 +68,10 @@ class Recurrent(Accelerated):
         lstm = self.mode == "LSTM"
         states = () if hx is None else tuple(hx) if lstm else (hx,)
         weights = [[getattr(self, name) for name in names] for names in self._all_weights]
-        if not takes(input, *(w for each in weights for w in each)):
+        every = [w for each in weights for w in each]
+        if not takes(input, *every):
+            return NotImplemented
+        if not self.pays(input.numel() // input.shape[2] * sum(w.numel() for w in every), input, *every):
             return NotImplemented
         n = input.shape[0 if self.batch_first else 1]
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)
@@ -109,7 +116,9 @@ class GRU(Recurrent, nn.GRU):
 
 
 class LSTM(Recurrent, nn.LSTM):
-    """As torch.nn.LSTM."""
+    """As torch.nn.LSTM, whose training is not slower."""
+
+    least = 2**14, inf
 
     def operator(self):
         return LSTM_SEQUENCE
