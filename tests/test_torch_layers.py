@@ -4,10 +4,12 @@ import copy
 from functools import partial
 
 import pytest
-from torch_support import LAYERS, agree, any_size, layer, leaves, taken, torch  # noqa: F401
+from torch_support import LAYERS, agree, every_size, layer, leaves, noted_calls, torch
 
 import fastnn.torch
 from fastnn.torch.calls import Operation
+
+any_size, taken = pytest.fixture(every_size), pytest.fixture(noted_calls)
 
 # PyTorch's own, of the layer that fastnn's is compared with
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -25,7 +27,7 @@ def pair(name, dtype=torch.float32, training=True):
 
 
 def gradients_of(module, x, again=False):
-    """Results and gradients at input and parameters, for fixed gradients at the results; again: of their squares, too."""
+    """Results, and gradients at input and parameters for fixed ones at the results; again: of their squares, too."""
     x = x.clone().requires_grad_()
     results = leaves(module(x))
     generator = torch.Generator().manual_seed(2)

@@ -8,21 +8,20 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from fastnn.torch.layers import Conv, Linear  # noqa: E402
-from fastnn.torch.swap import ACCELERATED  # noqa: E402
+from fastnn.torch.layers import STANDS, Conv, Linear  # noqa: E402
+
+# Fixtures: `any_size, taken = pytest.fixture(every_size), pytest.fixture(noted_calls)` in a test file.
 
 
-@pytest.fixture
-def any_size(monkeypatch):
+def every_size(monkeypatch):
     """Layers take calls of any size, also those that PyTorch is faster at."""
-    for kind in ACCELERATED:
+    for kind in STANDS.values():
         monkeypatch.setattr(kind, "least", (0, 0))
     monkeypatch.setattr(Conv, "wide", inf)
     monkeypatch.setattr(Linear, "least_rows", 0)
 
 
-@pytest.fixture
-def taken(any_size, monkeypatch):
+def noted_calls(any_size, monkeypatch):
     """A list that grows with each call of an accelerated layer, of any size: whether fastnn computed it."""
     calls = []
 
@@ -44,7 +43,7 @@ def taken(any_size, monkeypatch):
 
         return call
 
-    for kind in ACCELERATED:
+    for kind in STANDS.values():
         monkeypatch.setattr(kind, "forward", noting(kind.forward, kind.fast))
     return calls
 

@@ -14,6 +14,14 @@ from torch.nn import functional as F
 from fastnn import ops
 from fastnn.torch.calls import Operator, Packed, array, call, follow_threads, records, takes, tensors, watched
 
+STANDS: dict[type, type] = {}
+"""Layer of torch.nn -> the class here that stands for it."""
+
+
+def made(kind):
+    """What copies and pickles begin with: a layer that stands for this one, without state."""
+    return STANDS[kind].__new__(STANDS[kind])
+
 
 class Accelerated:
     """What all have in common: `fast` computes a call, or says NotImplemented; then PyTorch does it."""
@@ -37,8 +45,21 @@ class Accelerated:
                 return result
         return super().forward(*args, **kwargs)
 
+    def __init_subclass__(cls):
+        """A class that stands for a layer is of torch.nn to those who ask for its module's name, as torch.fx does."""
+        super().__init_subclass__()
+        if issubclass(cls, nn.Module):
+            cls.__module__ = original(cls).__module__
+            STANDS.setdefault(original(cls), cls)
+
+    def __reduce_ex__(self, protocol):
+        """For copies and pickles, which cannot find the class by its name then."""
+        make, args, *state = super().__reduce_ex__(max(protocol, 2))
+        kind = original(type(self))
+        return (made, (kind,), *state) if STANDS.get(kind) is type(self) else (make, args, *state)
+
     def __prepare_scriptable__(self):
-        """For torch.jit.script, which compiles `forward`: PyTorch's module on the same parameters."""
+        """For torch.jit.script, which compiles `forward`: PyTorch's layer on the same parameters."""
         module = self.__class__.__new__(self.__class__)
         vars(module).update({name: value for name, value in vars(self).items() if name != "packed"})
         module.__class__ = original(type(self))

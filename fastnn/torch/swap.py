@@ -8,36 +8,13 @@ import torch
 from torch import nn
 
 from fastnn.descriptors import flag
-from fastnn.torch import layers, recurrent
+from fastnn.torch import recurrent  # noqa: F401  its layers enter STANDS
 from fastnn.torch.calls import follow_threads
-from fastnn.torch.layers import original
+from fastnn.torch.layers import STANDS
 
 __all__ = ["accelerate", "restore"]
 
-ACCELERATED = [
-    layers.Conv1d,
-    layers.Conv2d,
-    layers.ConvTranspose2d,
-    layers.Linear,
-    layers.BatchNorm1d,
-    layers.BatchNorm2d,
-    layers.BatchNorm3d,
-    layers.LayerNorm,
-    layers.GroupNorm,
-    layers.MaxPool2d,
-    layers.AvgPool2d,
-    layers.AdaptiveAvgPool2d,
-    layers.Sigmoid,
-    layers.Tanh,
-    layers.GELU,
-    layers.SiLU,
-    recurrent.RNN,
-    recurrent.GRU,
-    recurrent.LSTM,
-]
-SWAPS = {original(kind): kind for kind in ACCELERATED}
-"""Layer of torch.nn -> what stands for it."""
-BACK = {kind: layer for layer, kind in SWAPS.items()}
+BACK = {kind: layer for layer, kind in STANDS.items()}
 
 
 def accelerate(model, inplace=False):
@@ -57,7 +34,7 @@ def accelerate(model, inplace=False):
     fastnn's number of threads becomes torch.get_num_threads(), and follows it when it changes.
     TypeError if model is no torch.nn.Module.
     """
-    return swapped(model, inplace, "accelerate", SWAPS)
+    return swapped(model, inplace, "accelerate", STANDS)
 
 
 def restore(model, inplace=False):
