@@ -56,7 +56,7 @@ LSTM_SEQUENCE = Operator(forward_of(ops.lstm_forward), ops.lstm_backward, of_tor
 class Recurrent(Accelerated):
     """What they share. A PackedSequence, and an input without a batch, are PyTorch's."""
 
-    least = 2**14, 2**14
+    least: tuple[float, float] = (2**14, 2**14)
 
     def operator(self):
         """Of one layer and direction."""
