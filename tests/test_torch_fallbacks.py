@@ -40,6 +40,7 @@ CALLS = {
     "in place": (lambda: nn.SiLU(inplace=True), lambda: torch.rand(IMAGE)),
     "a sequence without batch": (lambda: nn.LSTM(7, 3), lambda: torch.rand(5, 7)),
     "sparse": (lambda: nn.Linear(4, 3), lambda: torch.eye(4).to_sparse()),
+    "no features": (lambda: nn.Linear(0, 3, bias=False), lambda: torch.rand(2, 0)),
     "one pixel": (lambda: nn.ConvTranspose2d(4, 3, 2), lambda: torch.rand(2, 4, 1, 1)),
 }
 

@@ -46,7 +46,12 @@ def takes(x, *parameters):
         return False
     if not x.is_contiguous() and x.ndim in LAST and x.is_contiguous(memory_format=LAST[x.ndim]):
         return False
-    return all(p is None or (plain(p) and p.dtype is x.dtype and p.is_contiguous()) for p in parameters)
+    for p in parameters:
+        if p is None:
+            continue
+        if not (p.dtype is x.dtype and plain(p) and p.is_contiguous()):
+            return False
+    return True
 
 
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -105,7 +110,11 @@ def call(operator, options, *operands):
 
 def records(*operands):
     """Would autograd record an operation with these tensors?"""
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in operands)
+    if torch.is_grad_enabled():
+        for x in operands:
+            if x is not None and x.requires_grad:
+                return True
+    return False
 
 
 class Place(int):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from fastnn import ops
-from fastnn.torch.calls import Operator, Packed, array, call, follow_threads, records, takes, tensors, watched
+from fastnn.torch.calls import KINDS, Operator, Packed, array, call, follow_threads, records, takes, tensors, watched
 
 STANDS: dict[type, type] = {}
 """Layer of torch.nn -> the class here that stands for it."""
@@ -36,7 +36,7 @@ class Accelerated:
         return work >= self.least[records(*operands)]
 
     def forward(self, *args, **kwargs):
-        if not watched():
+        if type(args[0] if args else kwargs.get("input")) in KINDS and not watched():
             try:
                 result = self.fast(*args, **kwargs)
             except ValueError:  # PyTorch says in its own words what is wrong, if it is
@@ -91,12 +91,13 @@ class Conv(Accelerated):
     def possible(self, input):
         """Can fastnn compute this, and is it faster?"""
         w, b = self.weight, self.bias
-        if self.padding_mode != "zeros" or not takes(input, w, b) or input.ndim != self.axes:
+        if self.padding_mode != "zeros" or input.ndim != self.axes or not input.numel():
             return False
         steps = 1 if self.transposed else prod(self.stride)
         if (self.transposed or steps > 1) and self.in_channels // self.groups >= self.wide and not records(input, w, b):
             return False
-        return self.pays(input.numel() // (input.shape[1] * steps) * w.numel(), input, w, b)
+        work = input.numel() // (input.shape[1] * steps) * w.numel()
+        return self.pays(work, input, w, b) and takes(input, w, b)
 
 
 class Conv2d(Conv, nn.Conv2d):
@@ -155,10 +156,10 @@ class Linear(Accelerated, nn.Linear):
 
     def fast(self, input):
         w, b = self.weight, self.bias
-        if not takes(input, w, b):
+        rows = input.numel() // max(self.in_features, 1)
+        if not self.pays(rows * w.numel(), input, w, b) or not takes(input, w, b):
             return NotImplemented
-        rows = input.numel() // input.shape[-1]
-        if not self.pays(rows * w.numel(), input, w, b) or (rows < self.least_rows and records(input, w, b)):
+        if rows < self.least_rows and records(input, w, b):
             return NotImplemented
         return call(LINEAR, (), input, w, b)
 
@@ -194,9 +195,9 @@ class BatchNorm(Accelerated):
 
     def fast(self, input):
         w, b, mean, var = self.weight, self.bias, self.running_mean, self.running_var
-        if not takes(input, w, b, mean, var) or input.ndim not in self.axes:
+        if not self.pays(input.numel(), input, w, b) or input.ndim not in self.axes:
             return NotImplemented
-        if not self.pays(input.numel(), input, w, b):
+        if not takes(input, w, b, mean, var):
             return NotImplemented
         training, count = self.training or mean is var is None, None
         if (mean is None) != (var is None) or (training and input.numel() == input.shape[1]):
@@ -252,7 +253,7 @@ class RowNorm(Accelerated):
 
     def fast(self, input):
         w, b = self.weight, self.bias
-        if not takes(input, w, b) or not self.pays(input.numel(), input, w, b):
+        if not self.pays(input.numel(), input, w, b) or not takes(input, w, b):
             return NotImplemented
         return call(self.operator, tuple(getattr(self, name) for name in self.options), input, w, b)
 
@@ -285,7 +286,7 @@ class Map(Accelerated):
     options: tuple[str, ...] = ()
 
     def fast(self, input):
-        if not takes(input) or not self.pays(input.numel(), input):
+        if not self.pays(input.numel(), input) or not takes(input):
             return NotImplemented
         return call(self.operator, tuple(getattr(self, name) for name in self.options), input)
 
