@@ -11,10 +11,11 @@ cimport cython
 cimport numpy as cnp
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
+from cython.parallel cimport prange
 from libc.stdint cimport uint64_t
 from numpy.lib.array_utils import byte_bounds
 
-from fastnn.kernels.runtime cimport fnn_add_size, fnn_load_size
+from fastnn.kernels.runtime cimport Scratch, ceil_div, fnn_add_size, fnn_load_size, scratch, threads_for
 
 from fastnn import ops, tensor_ops
 
@@ -23,6 +24,7 @@ cnp.import_array()
 cdef enum:
     LANES = 32
     MULTIPLIER = 0x9E3779B1  # odd: no bit is lost
+    PART = 1 << 18           # bytes
 
 cdef object FREED = object()
 cdef Py_ssize_t places = 0      # nodes that were made, in all threads
@@ -203,29 +205,37 @@ cdef class Variable:
     cdef object __weakref__
 
 
-cdef uint64_t fingerprint(cnp.ndarray array):
-    """64 bits of an array's bytes, and other ones, all but surely, once a byte has changed: a polynomial in each of
-    LANES lanes of words, and of these. Faster than memory."""
+cdef uint64_t mark_of(const unsigned char *bytes, Py_ssize_t nbytes) noexcept nogil:
+    """A polynomial in each of LANES lanes of words, and of these. Faster than memory."""
     cdef uint64_t lanes[LANES]
     cdef uint64_t total = 0
-    cdef const uint64_t *words
-    cdef const unsigned char *rest
-    cdef Py_ssize_t i, lane, rows, nbytes
+    cdef const uint64_t *words = <const uint64_t *>bytes
+    cdef Py_ssize_t i, lane, rows = nbytes // (LANES * sizeof(uint64_t))
+    for lane in range(LANES):
+        lanes[lane] = lane + 1
+    for i in range(rows):
+        for lane in range(LANES):
+            lanes[lane] = lanes[lane] * MULTIPLIER + words[i * LANES + lane]
+    for lane in range(LANES):
+        total = total * MULTIPLIER + lanes[lane]
+    for i in range(rows * LANES * <Py_ssize_t>sizeof(uint64_t), nbytes):
+        total = total * MULTIPLIER + bytes[i]
+    return total
+
+
+cdef uint64_t fingerprint(cnp.ndarray array):
+    """64 bits of an array's bytes, and other ones, all but surely, once a byte has changed: the polynomial of the marks
+    of its parts, which threads share."""
     cdef cnp.ndarray contiguous = np.ascontiguousarray(array)
-    nbytes = contiguous.nbytes
-    rows = nbytes // (LANES * sizeof(uint64_t))
-    words = <const uint64_t *>cnp.PyArray_DATA(contiguous)
-    with nogil:
-        for lane in range(LANES):
-            lanes[lane] = lane + 1
-        for i in range(rows):
-            for lane in range(LANES):
-                lanes[lane] = lanes[lane] * MULTIPLIER + words[i * LANES + lane]
-        for lane in range(LANES):
-            total = total * MULTIPLIER + lanes[lane]
-        rest = <const unsigned char *>(words + rows * LANES)
-        for i in range(nbytes - rows * LANES * <Py_ssize_t>sizeof(uint64_t)):
-            total = total * MULTIPLIER + rest[i]
+    cdef const unsigned char *bytes = <const unsigned char *>cnp.PyArray_DATA(contiguous)
+    cdef Py_ssize_t nbytes = contiguous.nbytes, parts = ceil_div(nbytes, PART), i
+    cdef Scratch room = scratch(parts * sizeof(uint64_t))
+    cdef uint64_t *marks = <uint64_t *>room.ptr
+    cdef uint64_t total = 0
+    for i in prange(parts, nogil=True, num_threads=threads_for(nbytes // 4, nbytes), schedule="static"):
+        marks[i] = mark_of(bytes + i * PART, min(PART, nbytes - i * PART))
+    for i in range(parts):
+        total = total * MULTIPLIER + marks[i]
     return total
 
 
