@@ -40,6 +40,9 @@ def lookup(node: Node):
     raise UnsupportedOperator(f"{node} of opset {node.opset} is not supported")
 
 
-FAMILIES = ("basic",)
+FAMILIES = (
+    "activation", "arithmetic", "attention", "control", "conv", "create", "index", "loss", "matmul", "norm", "pool",
+    "quantized", "recurrent", "reduce", "resize", "shape",
+)  # fmt: skip
 for family in FAMILIES:
     import_module(f"{__name__}.{family}")
