@@ -8,7 +8,10 @@ from fastnn import ops
 from fastnn.onnx.operators import operator
 from fastnn.onnx.operators.common import FLOATS, alike, through_float32, wide
 
-quiet = np.errstate(all="ignore")
+
+def quiet():
+    """Overflow, division by zero and NaN are results, not warnings."""
+    return np.errstate(all="ignore")
 
 
 def unary(name, function, since=1):
@@ -16,7 +19,7 @@ def unary(name, function, since=1):
 
     @operator(name, since=since)
     def call(node, x):
-        with quiet:
+        with quiet():
             return np.asarray(function(x))
 
 
@@ -37,7 +40,8 @@ def in_float32(function):
 
 
 for name, function in {
-    "Abs": np.abs, "Neg": np.negative, "Sign": np.sign, "Not": np.logical_not, "BitwiseNot": np.invert, "IsNaN": np.isnan,
+    "Abs": np.abs, "Neg": np.negative, "Sign": np.sign, "IsNaN": np.isnan, "Not": np.logical_not,
+    "BitwiseNot": np.invert,
 }.items():  # fmt: skip
     unary(name, function)
 for name, function in {
@@ -90,7 +94,7 @@ def binary(name, function, since=7):
     @operator(name, since=since)
     def call(node, a, b):
         alike(node, a, b)
-        with quiet:
+        with quiet():
             return np.asarray(function(a, b))
 
 
@@ -106,7 +110,7 @@ for name, function in {
 @operator("Pow", since=7)
 def power(node, a, b):
     """Of a's type; integers to a negative power by way of float64."""
-    with quiet:
+    with quiet():
         if a.dtype.kind in "iu":
             if b.dtype.kind in "iu" and not (b < 0).any():
                 return np.asarray(np.power(a, b.astype(a.dtype)))
@@ -118,7 +122,7 @@ def power(node, a, b):
 def mod(node, a, b):
     """The sign is that of b; with fmod, that of a."""
     alike(node, a, b)
-    with quiet:
+    with quiet():
         return np.asarray((np.fmod if node.attributes.get("fmod", 0) else np.remainder)(a, b))
 
 
@@ -138,7 +142,7 @@ def variadic(name, function, finish=lambda y, count: y):
     @operator(name, since=6)
     def call(node, *arrays):
         alike(node, *arrays)
-        with quiet:
+        with quiet():
             return np.asarray(finish(reduce(function, arrays), len(arrays)))
 
 

@@ -22,8 +22,7 @@ def wide(x):
 
 
 def through_float32(function):
-    """Decorator of an operator of floats: arguments of float16 or bfloat16 are computed with in float32, and the results
-    rounded."""
+    """Decorator of an operator of floats: of float16 or bfloat16 it is computed in float32, and the results rounded."""
 
     @wraps(function)
     def call(node, *arrays):

@@ -8,7 +8,7 @@ from fastnn.onnx.operators.common import alike, fitted, through_float32, unsuppo
 
 
 def weights_of(node, x, w, *more):
-    """TypeError, ValueError unless x is (N, C, …) and w of as many axes; UnsupportedOperator for more than (D, H, W)."""
+    """TypeError, ValueError unless x is (N, C, …) and w alike; UnsupportedOperator for more than (D, H, W)."""
     alike(node, x, w, *(m for m in more if m is not None))
     if x.ndim != w.ndim or x.ndim < 3:
         raise ValueError(f"{node}: X has shape {x.shape} and W {w.shape}, expected (N, C, ...) and as many axes")
@@ -30,7 +30,7 @@ def conv(node, x, w, b=None):
 
 def pads_behind(node, shape, kernel):
     """The pads behind each axis; a convolution does not need them to be filled."""
-    *_, begins, ends, _ = windows(node, shape, kernel)
+    *_, ends, _ = windows(node, shape, kernel)
     pads = node.attributes.get("pads") or [0] * 2 * len(shape)
     explicit = node.attributes.get("auto_pad", "NOTSET") in ("NOTSET", "")
     return pads[len(shape) :] if explicit else [max(end, 0) for end in ends]

@@ -30,7 +30,7 @@ def statistics(x, *parameters):
 
 @operator("BatchNormalization", since=14)
 def batch_norm_training(node, x, scale, bias, mean, var):
-    """In training mode also the running statistics, with the biased variance, and `momentum` the part of the old ones."""
+    """In training mode also the running statistics, of the biased variance; `momentum` is the part of the old ones."""
     if not node.attributes.get("training_mode", 0):
         return batch_norm(node, x, scale, bias, mean, var)
     wide_x, weight, shift = statistics(x, scale, bias)

@@ -17,9 +17,14 @@ def planes(x):
     return x, lambda y: y
 
 
-def two(values):
-    """The last two of an option's values, of one for a signal."""
-    return (1, *values) if len(values) == 1 else tuple(values[-2:])
+def two(values, first=1):
+    """The last two of an option's values; of a signal's one, `first` and that."""
+    return (first, *values) if len(values) == 1 else tuple(values[-2:])
+
+
+def small(begins, ends, kernel):
+    """Whether pads are what the kernels take: equal on both sides, and at most half a window."""
+    return begins == ends and all(0 <= b <= k // 2 for b, k in zip(begins, kernel, strict=True))
 
 
 def checked(node, x):
@@ -102,11 +107,10 @@ def average_pool(node, x):
     a, n = node.attributes, x.ndim - 2
     ceil, include = bool(a.get("ceil_mode", 0)), bool(a.get("count_include_pad", 0))
     strides, dilations, begins, ends, sizes = windows(node, x.shape[2:], kernel, ceil=ceil)
-    if n == 2 and begins == ends and max(dilations) == 1:
-        if all(0 <= b <= k // 2 for b, k in zip(begins, kernel, strict=True)):
-            return ops.avg_pool2d_forward(
-                x, tuple(kernel), strides, tuple(begins), count_include_pad=include, keep=False
-            )[0]
+    if n == 2 and max(dilations) == 1 and small(begins, ends, kernel):
+        return ops.avg_pool2d_forward(x, tuple(kernel), strides, tuple(begins), count_include_pad=include, keep=False)[
+            0
+        ]
     pads = a.get("pads") or [0] * 2 * n
     explicit = a.get("auto_pad", "NOTSET") in ("NOTSET", "")
     y = sums(fitted(x, begins, ends), kernel, strides, dilations)

@@ -51,9 +51,7 @@ def functions_of(node, defaults, directions):
 
 def rows(a, order, gates):
     """The rows of a's gates in another order."""
-    if a is None or order is None:
-        return a
-    return a.reshape(gates, -1, *a.shape[1:])[order].reshape(a.shape)
+    return None if a is None else a.reshape(gates, -1, *a.shape[1:])[list(order)].reshape(a.shape)
 
 
 def run(node, cell, x, w, r, b, lengths, h, c=None, peepholes=None):

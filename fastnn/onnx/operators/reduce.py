@@ -7,11 +7,11 @@ from fastnn.onnx.operators.common import axes_in, axis_in, given, through_float3
 
 
 def lowest(dtype):
-    return False if dtype == bool else -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
+    return False if dtype.kind == "b" else -np.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
 def highest(dtype):
-    return True if dtype == bool else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+    return True if dtype.kind == "b" else np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 def log_sum_exp(x, axis):
