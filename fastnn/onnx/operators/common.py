@@ -18,7 +18,7 @@ def unsupported(node, what):
 
 def wide(x):
     """float16 and bfloat16 as float32, anything else as it is."""
-    return x.astype(np.float32) if x is not None and x.dtype.name in HALVES else x
+    return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype.name in HALVES else x
 
 
 def through_float32(function):
@@ -26,7 +26,7 @@ def through_float32(function):
 
     @wraps(function)
     def call(node, *arrays):
-        half = next((x.dtype for x in arrays if x is not None and x.dtype.name in HALVES), None)
+        half = next((x.dtype for x in arrays if isinstance(x, np.ndarray) and x.dtype.name in HALVES), None)
         if half is None:
             return function(node, *arrays)
         results = function(node, *map(wide, arrays))

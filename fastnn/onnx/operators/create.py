@@ -42,6 +42,7 @@ def constant_of_shape(node, shape):
 @operator("Range", since=11)
 def range_(node, start, limit, delta):
     """ceil((limit - start) / delta) numbers: start + i delta."""
+    start, limit, delta = (x.reshape(()) for x in (start, limit, delta))
     count = max(int(np.ceil((float(limit) - float(start)) / float(delta))), 0)
     steps = np.arange(count).astype(start.dtype)
     return (start + steps * delta).astype(start.dtype, copy=False)
@@ -92,7 +93,7 @@ def window(name, *coefficients):
     @operator(name, since=17)
     def call(node, size):
         dtype = dtype_of(node, "output_datatype", 1)
-        n = int(size)
+        n = size.item()
         period = n if node.attributes.get("periodic", 1) else n - 1
         angle = 2 * np.pi * np.arange(n) / max(period, 1)
         return sum(c * np.cos(k * angle) for k, c in enumerate(coefficients)).astype(dtype)
