@@ -159,13 +159,13 @@ def graph_of(proto, opsets, tensor, outer) -> Graph:
     while waiting:  # files ought to have them in order; most that do not can still be put in order
         ready, later = [], []
         for p in waiting:
-            if all(not name or name in known for name in p.input):
+            if all(name in known for name in read_by(p)):
                 ready.append(p)
                 known.update(filter(None, p.output))
             else:
                 later.append(p)
         if not ready:
-            names = sorted({name for p in waiting for name in p.input if name and name not in known})
+            names = sorted({name for p in waiting for name in read_by(p) if name not in known})
             raise ValueError(
                 f"load: graph {proto.name!r} is not in order: {names} are used by nodes that have to run before "
                 "what makes them, or made by none"
@@ -180,6 +180,16 @@ def graph_of(proto, opsets, tensor, outer) -> Graph:
     if missing := [v.name for v in outputs if v.name not in known]:
         raise ValueError(f"load: graph {proto.name!r} has outputs {missing}, which nothing makes")
     return Graph(inputs, outputs, initializers, [node_of(p, opsets, tensor, known) for p in nodes], proto.name)
+
+
+def read_by(proto) -> Iterator[str]:
+    """Names of what a NodeProto and its subgraphs read of the graph around it."""
+    yield from filter(None, proto.input)
+    for graph in (a.g for a in proto.attribute if a.type == onnx.AttributeProto.GRAPH):
+        own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        own.update(name for p in graph.node for name in p.output)
+        read = [name for p in graph.node for name in read_by(p)] + [v.name for v in graph.output]
+        yield from (name for name in read if name not in own)
 
 
 def node_of(proto, opsets, tensor, known) -> Node:

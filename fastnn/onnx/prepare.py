@@ -1,0 +1,215 @@
+"""Nodes as functions: weights in the form that kernels read, results written where the plan says.
+
+`prepared(node, constants)` is for every node; those without an entry here run as `operators` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn import ops
+from fastnn.onnx.graph import Node
+from fastnn.onnx.operators import lookup
+from fastnn.ops import inference
+
+__all__ = ["Prepared", "prepared"]
+
+REAL = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Prepared(NamedTuple):
+    """A node that is ready to be called."""
+
+    function: Callable
+    """(*inputs) -> result, or a tuple of them; with writes also out=, an array for the result"""
+    writes: bool = False
+    over: tuple[int, ...] = ()
+    """Inputs that `out` may be, if they have the result's shape and dtype."""
+
+
+def prepared(node: Node, constants: dict[str, np.ndarray]) -> Prepared:
+    """The function of a node. constants: arrays by name that will not change.
+
+    UnsupportedOperator if there is none.
+    """
+    if node.domain in ("", "fastnn") and node.op in TABLE:
+        found = TABLE[node.op](node, [constants.get(name) for name in node.inputs])
+        if found is not None:
+            return found
+    return Prepared(partial(lookup(node), node))
+
+
+# ---- one function an operator: (node, its inputs where they are constant) -> Prepared, None to decline ----
+
+
+def convolution(node, constants):
+    """Two-dimensional Conv with constant filters; as fastnn.Conv with `activation` and the array to add."""
+    w = constants[1]
+    if w is None or w.ndim != 4 or w.dtype not in REAL:
+        return None
+    a = node.attributes
+    strides, dilations = (tuple(a.get(name, (1, 1))) for name in ("strides", "dilations"))
+    form, groups, activation = ops.prepare_conv2d(w), a.get("group", 1), a.get("activation")
+    pads_of = padding_of(a, w.shape[2:], strides, dilations)
+
+    def conv(x, _, b=None, add=None, out=None):
+        return inference.conv2d(
+            x, form, b, strides, pads_of(x), dilations, groups, activation=activation, add=add, out=out
+        )
+
+    return Prepared(conv, True, (3,) if len(node.inputs) > 3 else ())
+
+
+def padding_of(attributes, kernel, strides, dilations):
+    """A function of x: (top, bottom, left, right)."""
+    mode = attributes.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "VALID"):
+        top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0)) if mode == "NOTSET" else (0, 0, 0, 0)
+        return lambda x: (top, bottom, left, right)
+
+    def same(x):
+        pads = []
+        for size, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
+            total = max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+            small, large = total // 2, total - total // 2
+            pads += (small, large) if mode == "SAME_UPPER" else (large, small)
+        return tuple(pads)
+
+    return same
+
+
+def gemm(node, constants):
+    """A product with constant weights, plus a constant vector, is a fully connected layer."""
+    a, b = node.attributes, constants[1]
+    if b is None or b.ndim != 2 or b.dtype not in REAL or 0 in b.shape or a.get("transA", 0):
+        return None
+    w = b if a.get("transB", 0) else b.T
+    alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
+    w = np.ascontiguousarray(w if alpha == 1 else w * b.dtype.type(alpha))
+    bias = None
+    if len(node.inputs) > 2 and node.inputs[2]:
+        c = constants[2]
+        if c is None or c.size not in (1, len(w)) or (c.ndim > 1 and c.shape[0] != 1) or c.dtype != w.dtype:
+            return None
+        bias = np.ascontiguousarray(np.broadcast_to(c.reshape(-1) * c.dtype.type(beta), (len(w),)))
+    return linear(w, bias, a.get("activation"))
+
+
+def matmul(node, constants):
+    """A product with a constant matrix."""
+    b = constants[1]
+    if b is None or b.ndim != 2 or b.dtype not in REAL or 0 in b.shape:
+        return None
+    return linear(np.ascontiguousarray(b.T))
+
+
+def linear(w, bias=None, activation=None):
+    def product(x, *_, out=None):
+        return inference.linear(x, w, bias, activation=activation, out=out)
+
+    return Prepared(product, True)
+
+
+def max_pool(node, constants):
+    """Two-dimensional, without the indices."""
+    a = node.attributes
+    if len(node.outputs) > 1 or len(a["kernel_shape"]) != 2 or a.get("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    top, left, bottom, right = a.get("pads", (0, 0, 0, 0))
+    size = a["kernel_shape"]
+    if (top, left) != (bottom, right) or 2 * top > size[0] or 2 * left > size[1]:
+        return None
+    options = (
+        tuple(size),
+        tuple(a.get("strides", (1, 1))),
+        (top, left),
+        tuple(a.get("dilations", (1, 1))),
+        bool(a.get("ceil_mode", 0)),
+    )
+    general = lookup(node)
+
+    def pool(x, out=None):
+        if x.dtype not in REAL:
+            return general(node, x)
+        return inference.max_pool2d(x, *options, out=out)
+
+    return Prepared(pool, True)
+
+
+FUNCTIONS = {
+    "Relu": (ops.relu_forward, {}),
+    "Sigmoid": (ops.sigmoid_forward, {}),
+    "Tanh": (ops.tanh_forward, {}),
+    "Erf": (ops.erf_forward, {}),
+    "Exp": (ops.exp_forward, {}),
+    "Log": (ops.log_forward, {}),
+    "HardSwish": (ops.hardswish_forward, {}),
+    "LeakyRelu": (ops.leaky_relu_forward, {"negative_slope": ("alpha", 0.01)}),
+    "Elu": (ops.elu_forward, {"alpha": ("alpha", 1.0)}),
+    "Gelu": (ops.gelu_forward, {"approximate": ("approximate", "none")}),
+}
+"""Operator -> function of one element, and its options: attribute and default"""
+
+
+def elementwise(node, constants):
+    forward, options = FUNCTIONS[node.op]
+    options = {name: node.attributes.get(*attribute) for name, attribute in options.items()}
+    return unary(node, partial(forward, **options, keep=False))
+
+
+def clip(node, constants):
+    """Between constant bounds."""
+    bounds = list(constants[1:])
+    if any(b is None and name for b, name in zip(bounds, node.inputs[1:], strict=True)):
+        return None
+    bounds += [None] * (2 - len(bounds))
+    values = [float(b.item()) if b is not None else node.attributes.get(name) for b, name in zip(bounds, ("min", "max"), strict=True)]
+    low, high = (d if v is None else v for v, d in zip(values, (-np.inf, np.inf), strict=True))
+    if not low < high:
+        return None
+    return unary(node, partial(ops.hardtanh_forward, min_val=low, max_val=high, keep=False))
+
+
+def unary(node, forward):
+    general = lookup(node)
+
+    def function(x, *others, out=None):
+        if x.dtype not in REAL:
+            return general(node, x, *others)
+        return forward(x, out=out)[0]
+
+    return Prepared(function, True, (0,))
+
+
+UFUNCS = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
+
+
+def arithmetic(node, constants):
+    """Of two arrays, with broadcasting; sums of arrays of one shape are a kernel's."""
+    general, ufunc = lookup(node), UFUNCS[node.op]
+    adds, relu = node.op == "Add", node.attributes.get("activation") == "relu"
+
+    def function(a, b, out=None):
+        if a.dtype not in REAL or a.dtype != b.dtype:
+            return general(node, a, b)
+        if adds and a.shape == b.shape:
+            return ops.add_forward(a, b, relu=relu, out=out, keep=False)[0]
+        y = np.asarray(ufunc(a, b, out=out))
+        return ops.relu_forward(y, out=y, keep=False)[0] if relu else y
+
+    return Prepared(function, True, (0, 1))
+
+
+TABLE = {
+    "Conv": convolution,
+    "Gemm": gemm,
+    "MatMul": matmul,
+    "MaxPool": max_pool,
+    "Clip": clip,
+    **dict.fromkeys(FUNCTIONS, elementwise),
+    **dict.fromkeys(UFUNCS, arithmetic),
+}
