@@ -102,6 +102,8 @@ class Program:
 
     def run(self, arrays):
         """The outputs, arrays that nobody else has; inputs, C-contiguous arrays, are not changed."""
+        if not all(isinstance(x, np.ndarray) for x in arrays):  # sequences, and what is optional
+            return owned(self.once(arrays), arrays, self.constants.values())
         key = tuple((x.shape, x.dtype) for x in arrays)
         plan = self.plans.get(key)
         if plan is not None:
@@ -266,7 +268,8 @@ class Plan:
             memory = np.empty(self.nbytes + 64, np.uint8)
             start = -memory.ctypes.data % 64
             return [
-                np.ndarray(b.note.shape, b.note.dtype, memory, start + b.offset) if b.size else None for b in self.blocks
+                np.ndarray(b.note.shape, b.note.dtype, memory, start + b.offset) if b.size else None
+                for b in self.blocks
             ]
 
     def run(self, arrays):

@@ -167,7 +167,10 @@ def clip(node, constants):
     if any(b is None and name for b, name in zip(bounds, node.inputs[1:], strict=True)):
         return None
     bounds += [None] * (2 - len(bounds))
-    values = [float(b.item()) if b is not None else node.attributes.get(name) for b, name in zip(bounds, ("min", "max"), strict=True)]
+    values = [
+        float(b.item()) if b is not None else node.attributes.get(name)
+        for b, name in zip(bounds, ("min", "max"), strict=True)
+    ]
     low, high = (d if v is None else v for v, d in zip(values, (-np.inf, np.inf), strict=True))
     if not low < high:
         return None
