@@ -7,8 +7,6 @@ wherever they do not live at once. What a caller gets is never in it.
 
 from __future__ import annotations
 
-from functools import partial
-from math import prod
 from typing import NamedTuple
 
 import numpy as np

@@ -145,7 +145,7 @@ def resize(node, x, roi=None, scales=None, sizes=None):
         found = [int(np.floor(n * c * f)) for n, c, f in zip(lengths, cut, factors, strict=True)]
     else:
         if sizes is None:
-            raise ValueError(f"neither scales nor sizes, expected one of them")
+            raise ValueError("neither scales nor sizes, expected one of them")
         found = sizes.tolist()
         policy = a.get("keep_aspect_ratio_policy", "stretch")
         factors = [size / n for size, n in zip(found, lengths, strict=True)]
