@@ -17,8 +17,8 @@ KINDS = ("Node", "Simple", "PyTorchConverted", "PyTorchOperator")
 """Of models whose data is in the package onnx or made by it; the others are downloaded."""
 DEVICE = "_cpu"
 TOLERANCES = {
-    # A graph in float16 of eleven rounded steps. Expected is 0.39795, exact 0.39830, ours 0.39844: two neighbours, of which
-    # ours is nearer, but 1.2e-3 apart, and the runner allows 1e-3. Neighbours are at most 2^-10 apart, twice rounded 2^-9.
+    # A graph in float16 of many rounded steps. Expected is 0.39795, exact 0.39830, ours 0.39844: ours is nearer, but
+    # they are 1.2e-3 apart, and the runner allows 1e-3. Neighbours are at most 2^-10 apart, and both are rounded.
     "test_attention_4d_causal_fp16_expanded": {"rtol": 2.0**-9},
 }
 

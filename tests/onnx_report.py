@@ -22,14 +22,14 @@ if __name__ == "__main__":
 from onnx_backend import CASES, NOT_SUPPORTED, PASSING, cases, heading, listed, not_supported
 
 PAGE = Path(__file__).parents[1] / "docs" / "onnx_operators.md"
-MARK = {"": "ai.onnx", "ai.onnx.preview.training": "ai.onnx.preview.training"}
+DOMAINS = ("", "ai.onnx.preview.training")
 """Domains in the table; what else the package onnx describes are strings, trees and experiments."""
 HEAD = """# Operators of fastnn.onnx
 
-Made by `python tests/onnx_report.py`. *Versions*: those of the operator that run, by the opset that began them; nodes of
-opsets before 7 are read as their counterparts of opset 7. *Tests*: how many of the backend node tests of onnx {version}
-pass, and how many end with `UnsupportedOperator`, which names node and operator; none ends in another way. Operators that
-ONNX defines by others are tested as those too.
+Made by `python tests/onnx_report.py`. *Versions*: those of the operator that run, by the opset that began them; nodes
+of opsets before 7 are read as their counterparts of opset 7. *Tests*: how many of the backend node tests of onnx
+{version} pass, and how many end with `UnsupportedOperator`, which names node and operator; none ends in another way.
+Operators that ONNX defines by others are tested as those too.
 
 Neural-network operators run on fastnn's kernels, those on shapes and integers on NumPy. Kernels compute in float32 and
 float64; float16 and bfloat16 are computed in float32 and rounded.
@@ -67,7 +67,7 @@ def page(passing, refused):
     """The table as Markdown."""
     passed, failed = counts(passing, refused)
     lines = [HEAD.format(version=heading().split()[-1])]
-    names = sorted({(s.domain, s.name) for s in onnx.defs.get_all_schemas() if s.domain in MARK})
+    names = sorted({(s.domain, s.name) for s in onnx.defs.get_all_schemas() if s.domain in DOMAINS})
     runs, missing = [], []
     for key in names:
         supported = [str(v) for yes, v in versions(*key) if yes]
@@ -89,7 +89,7 @@ def main():
     for name in sorted(cases()):
         try:
             lists[NOT_SUPPORTED if not_supported(name) else PASSING].append(name)
-        except Exception as error:
+        except Exception as error:  # noqa: PERF203
             wrong.append(name)
             print(f"FAILS {name}: {type(error).__name__}: {error}")
     for which, names in lists.items():

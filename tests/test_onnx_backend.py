@@ -1,4 +1,4 @@
-"""ONNX's own tests of backends: those in the list of passing ones pass, the others say that an operator is not supported.
+"""ONNX's own tests of backends: those in the list pass, the others say that an operator is not supported.
 
 Operators written as graphs of others are in test_onnx_backend_expanded.py.
 """
