@@ -97,9 +97,9 @@ def vgg19(batch="N", size=224):
     return b.model(b.gemm(x, 4096, 1000))
 
 
-def resnet(batch="N", size=224, width=64, counts=(3, 4, 6, 3), classes=1000):
+def resnet(batch="N", width=64, counts=(3, 4, 6, 3), classes=1000):
     """He et al. 2016 with bottlenecks, strides in the 3x3 convolutions; ResNet-50 as it stands."""
-    b = Builder(("x", (batch, 3, size, size)))
+    b = Builder(("x", (batch, 3, "H", "W")))
     x = b.max_pool(b.relu(b.norm(b.conv("x", width, 7, 2, 3, bias=False))), 3, 2, 1)
     for stage, count in enumerate(counts):
         inner = width << stage

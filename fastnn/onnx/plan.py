@@ -7,8 +7,6 @@ wherever they do not live at once. What a caller gets is never in it.
 
 from __future__ import annotations
 
-from functools import partial
-from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -266,7 +264,8 @@ class Plan:
             memory = np.empty(self.nbytes + 64, np.uint8)
             start = -memory.ctypes.data % 64
             return [
-                np.ndarray(b.note.shape, b.note.dtype, memory, start + b.offset) if b.size else None for b in self.blocks
+                np.ndarray(b.note.shape, b.note.dtype, memory, start + b.offset) if b.size else None
+                for b in self.blocks
             ]
 
     def run(self, arrays):

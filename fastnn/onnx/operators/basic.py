@@ -82,12 +82,16 @@ def squeeze(node, x, axes):
 
 @operator("BatchNormalization")
 def batch_norm(node, x, scale, shift, mean, var):
-    return ops.batch_norm_forward(x, scale, shift, mean.copy(), var.copy(), training=False, eps=node.attributes.get("epsilon", 1e-5), keep=False)[0]
+    return ops.batch_norm_forward(
+        x, scale, shift, mean.copy(), var.copy(), training=False, eps=node.attributes.get("epsilon", 1e-5), keep=False
+    )[0]
 
 
 @operator("LSTM")
 def lstm(node, x, w, r, b=None):
     size = r.shape[2]
     order = np.concatenate([np.arange(size) + size * k for k in (0, 2, 3, 1)])
-    y, h, c = ops.lstm_forward(x, w[0][order], r[0][order], b[0][: 4 * size][order], b[0][4 * size :][order], keep=False)[0]
+    y, h, c = ops.lstm_forward(
+        x, w[0][order], r[0][order], b[0][: 4 * size][order], b[0][4 * size :][order], keep=False
+    )[0]
     return y[:, None], h[None], c[None]
