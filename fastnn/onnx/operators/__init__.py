@@ -4,10 +4,10 @@
     def relu(node, x):
         return ops.relu_forward(x, keep=False)[0]
 
-An optional input that is left out is None. A node's attributes are `node.attributes`. The result is an array, or a tuple
-with one for each output that the operator may have, of which the node takes as many as it names. Nothing may write to its
-inputs; the result may be one of them, or a view. A function of a node with subgraphs also gets `run=`, a function
-`run(graph, *inputs) -> list of outputs`.
+An optional inputthat is left out is None. A node's attributes are `node.attributes`. The result is an array, or a
+tuple with one for each output that the operator may have, of which the node takes as many as it names. Nothing may
+write to its inputs; the result may be one of them, or a view. A function of a node with subgraphs also gets `run=`, a
+function `run(graph, *inputs) -> list of outputs`.
 """
 
 from importlib import import_module
@@ -40,6 +40,9 @@ def lookup(node: Node):
     raise UnsupportedOperator(f"{node} of opset {node.opset} is not supported")
 
 
-FAMILIES = ("basic",)
+FAMILIES = (
+    "activation", "arithmetic", "attention", "control", "conv", "create", "index", "loss", "matmul", "norm", "pool",
+    "quantized", "recurrent", "reduce", "resize", "shape",
+)  # fmt: skip
 for family in FAMILIES:
     import_module(f"{__name__}.{family}")
