@@ -15,8 +15,8 @@ from onnx import external_data_helper, helper, numpy_helper
 
 __all__ = ["Graph", "Node", "UnsupportedOperator", "Value", "parse"]
 
-OLDEST_OPSET = 7
-"""Before it, broadcasting was an attribute."""
+PLAIN_OPSET = 7
+"""From it on broadcasting is as in NumPy, and training is said by nodes; nodes of before are read as ones of it."""
 
 
 class UnsupportedOperator(NotImplementedError):
@@ -101,7 +101,7 @@ def parse(source) -> Graph:
 
     source: a path, the bytes of a file, or a ModelProto. Tensors in files beside it are read from the model's folder.
     TypeError for anything else; ValueError for what is no model, or one whose graph is not in order (a value that is
-    used before it is made, or made twice); UnsupportedOperator for one of an opset before 7.
+    used before it is made, or made twice); UnsupportedOperator for a node of before opset 7 that has no counterpart in it.
     """
     folder = None
     if isinstance(source, str | os.PathLike):
@@ -114,8 +114,6 @@ def parse(source) -> Graph:
     opsets = {"" if i.domain == "ai.onnx" else i.domain: i.version for i in source.opset_import}
     if not source.HasField("graph") or not opsets:
         raise ValueError("load: source has no graph or says no opset, expected a model in the ONNX format")
-    if opsets.get("", OLDEST_OPSET) < OLDEST_OPSET:
-        raise UnsupportedOperator(f"load: the model is of opset {opsets['']}, expected {OLDEST_OPSET} or later")
     if source.functions:
         source = onnx.inliner.inline_local_functions(source)
     return graph_of(source.graph, opsets, partial(tensor, folder=folder), set())
@@ -197,7 +195,35 @@ def node_of(proto, opsets, tensor, known) -> Node:
     if domain not in opsets:
         raise ValueError(f"load: node {proto.name!r} is of domain {domain!r}, of which the model says no opset")
     attributes = {a.name: attribute_of(a, opsets, tensor, known) for a in proto.attribute}
-    return Node(proto.op_type, domain, proto.name, list(proto.input), list(proto.output), attributes, opsets[domain])
+    node = Node(proto.op_type, domain, proto.name, list(proto.input), list(proto.output), attributes, opsets[domain])
+    return node if domain or node.opset >= PLAIN_OPSET else modern(node)
+
+
+ALONG_AXIS = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Less", "Greater", "PRelu")
+"""Operators before opset 7 whose attribute `axis` says where the second operand begins: "fastnn.AddAlongAxis", …"""
+OTHER_INPUTS = ("Tile", "Upsample")
+OLD_DEFAULTS = {"Concat": {"axis": 1}, "PRelu": {"axis": 1}, "Selu": {"alpha": 1.6732, "gamma": 1.0507}}
+
+
+def modern(node: Node) -> Node:
+    """A node of before opset 7 as one of opset 7, or of our own domain; UnsupportedOperator if there is none."""
+    a = {**OLD_DEFAULTS.get(node.op, {}), **node.attributes}
+    training = node.op in ("BatchNormalization", "Dropout") and not a.pop("is_test", 0)
+    if node.op in OTHER_INPUTS or training:
+        form = "training mode" if training else "this form"
+        raise UnsupportedOperator(f"{node} of opset {node.opset}: {form} is not supported")
+    for name in ("consumed_inputs", "broadcast"):
+        a.pop(name, None)
+    if "paddings" in a:
+        a["pads"] = a.pop("paddings")
+    if node.op == "Cast" and isinstance(a.get("to"), str):
+        a["to"] = onnx.TensorProto.DataType.Value(a["to"])
+    op, own = node.op, False
+    if op in ALONG_AXIS and "axis" in a:
+        op, own = f"{op}AlongAxis", True
+    elif op == "Reshape" and "shape" in a:
+        op, own = "ReshapeTo", True
+    return Node(op, "fastnn" if own else "", node.name, node.inputs, node.outputs, a, 1 if own else PLAIN_OPSET)
 
 
 def attribute_of(proto, opsets, tensor, known):

@@ -96,7 +96,7 @@ def conforming(value, x):
         x = x.detach().numpy()
     if value.dtype is None:
         return x
-    if not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray | np.generic):
         raise TypeError(f"run: input {value.name!r} must be a NumPy array, got {type(x).__name__}")
     if x.dtype != value.dtype and not (value.dtype == object and x.dtype.kind in "UTO"):
         raise TypeError(f"run: input {value.name!r} is {x.dtype}, expected {value.dtype}")

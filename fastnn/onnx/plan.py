@@ -100,6 +100,8 @@ class Program:
 
     def run(self, arrays):
         """The outputs, arrays that nobody else has; inputs, C-contiguous arrays, are not changed."""
+        if not all(isinstance(x, np.ndarray) for x in arrays):  # sequences, and what is optional
+            return owned(self.once(arrays), arrays, self.constants.values())
         key = tuple((x.shape, x.dtype) for x in arrays)
         plan = self.plans.get(key)
         if plan is not None:

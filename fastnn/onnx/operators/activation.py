@@ -104,7 +104,7 @@ def shrink(node, x):
 def swiglu(node, a, b):
     alike(node, a, b)
     if a.shape != b.shape:
-        raise ValueError(f"{node}: inputs have shapes {a.shape} and {b.shape}, expected one")
+        raise ValueError(f"inputs have shapes {a.shape} and {b.shape}, expected one")
     return swish(a, node.attributes.get("alpha", 1.0)) * b
 
 

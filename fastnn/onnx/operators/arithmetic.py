@@ -5,8 +5,9 @@ from functools import reduce
 import numpy as np
 
 from fastnn import ops
-from fastnn.onnx.operators import operator
-from fastnn.onnx.operators.common import FLOATS, alike, through_float32, wide
+from fastnn.onnx.graph import ALONG_AXIS, PLAIN_OPSET, Node
+from fastnn.onnx.operators import lookup, operator
+from fastnn.onnx.operators.common import FLOATS, alike, axis_in, through_float32, wide
 
 
 def quiet():
@@ -131,8 +132,23 @@ def bit_shift(node, a, b):
     alike(node, a, b)
     direction = node.attributes.get("direction")
     if direction not in ("LEFT", "RIGHT"):
-        raise ValueError(f"{node}: direction is {direction!r}, expected LEFT or RIGHT")
+        raise ValueError(f"direction is {direction!r}, expected LEFT or RIGHT")
     return np.asarray((np.left_shift if direction == "LEFT" else np.right_shift)(a, b))
+
+
+def along_axis(name):
+    """The operator before opset 7, with a second operand that begins at an axis of the first."""
+
+    @operator(f"{name}AlongAxis", domain="fastnn")
+    def call(node, a, b):
+        first = axis_in(node, node.attributes["axis"], a.ndim)
+        if b.ndim and b.size > 1:
+            b = b.reshape(*b.shape, *[1] * (a.ndim - first - b.ndim))
+        return lookup(Node(name, "", node.name, node.inputs, node.outputs, {}, PLAIN_OPSET))(node, a, b)
+
+
+for name in ALONG_AXIS:
+    along_axis(name)
 
 
 # ---- of any number ----

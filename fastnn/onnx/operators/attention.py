@@ -15,7 +15,7 @@ def split_heads(node, x, name):
         return x
     heads = node.attributes.get(name)
     if x.ndim != 3 or not heads or x.shape[2] % heads:
-        raise ValueError(f"{node}: {name} is {heads} of an array of shape {x.shape}, expected (N, T, {name} * E)")
+        raise ValueError(f"{name} is {heads} of an array of shape {x.shape}, expected (N, T, {name} * E)")
     return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
 
 

@@ -45,14 +45,14 @@ def alike(node, *arrays):
     """TypeError unless the arrays are of one type, as ONNX wants operands: NumPy would convert them."""
     dtypes = list(dict.fromkeys(x.dtype for x in arrays))
     if len(dtypes) > 1 and any(dtype.kind not in "OSUT" for dtype in dtypes):
-        raise TypeError(f"{node}: inputs have dtypes {', '.join(map(str, dtypes))}, expected one")
+        raise TypeError(f"inputs have dtypes {', '.join(map(str, dtypes))}, expected one")
 
 
 def axis_in(node, axis, ndim, name="axis"):
     """An axis counted from the first; ValueError if there is none."""
     axis = int(axis)
     if not -ndim <= axis < ndim:
-        raise ValueError(f"{node}: {name} is {axis}, expected {-ndim} to {ndim - 1}")
+        raise ValueError(f"{name} is {axis}, expected {-ndim} to {ndim - 1}")
     return axis % ndim
 
 
@@ -60,7 +60,7 @@ def axes_in(node, axes, ndim, name="axes"):
     """Axes counted from the first; ValueError for one that there is not, or that is there twice."""
     found = tuple(axis_in(node, axis, ndim, name) for axis in axes)
     if len(set(found)) < len(found):
-        raise ValueError(f"{node}: {name} are {list(map(int, axes))}, expected each once")
+        raise ValueError(f"{name} are {list(map(int, axes))}, expected each once")
     return found
 
 
@@ -89,9 +89,9 @@ def windows(node, shape, kernel, *, dilated=True, ceil=False):
     auto = a.get("auto_pad", "NOTSET")
     for name, value, length in (("kernel_shape", kernel, n), ("strides", strides, n), ("dilations", dilations, n)):
         if len(value) != length or min(value) < 1:
-            raise ValueError(f"{node}: {name} is {list(value)}, expected {length} positive integers")
+            raise ValueError(f"{name} is {list(value)}, expected {length} positive integers")
     if len(pads) != 2 * n:
-        raise ValueError(f"{node}: pads are {list(pads)}, expected {2 * n} integers")
+        raise ValueError(f"pads are {list(pads)}, expected {2 * n} integers")
     begins, ends, sizes = [], [], []
     for i, length in enumerate(shape):
         span, stride, begin, end = dilations[i] * (kernel[i] - 1) + 1, strides[i], pads[i], pads[n + i]
@@ -103,15 +103,14 @@ def windows(node, shape, kernel, *, dilated=True, ceil=False):
             if auto == "VALID":
                 begin = end = 0
             elif auto not in ("NOTSET", ""):
-                raise ValueError(f"{node}: auto_pad is {auto!r}, expected NOTSET, SAME_UPPER, SAME_LOWER or VALID")
+                raise ValueError(f"auto_pad is {auto!r}, expected NOTSET, SAME_UPPER, SAME_LOWER or VALID")
             room = length + begin + end - span
             size = (-(-room // stride) if ceil else room // stride) + 1
             if ceil and (size - 1) * stride >= length + begin:  # it would begin behind the array
                 size -= 1
             if size < 1:
                 raise ValueError(
-                    f"{node}: a window of {span} along an axis of {length} with pads {begin} and {end}, expected one "
-                    "that fits"
+                    f"a window of {span} along an axis of {length} with pads {begin} and {end}, expected one that fits"
                 )
         begins.append(begin)
         ends.append((size - 1) * stride + span - length - begin)

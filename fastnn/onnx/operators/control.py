@@ -52,7 +52,7 @@ def scan(node, *arrays, run):
     ]
     scanned = [[] for _ in outputs]
     for step in range(len(moved[0])):
-        results = run(body, *states, *(x[step] for x in moved))
+        results = run(body, *states, *(np.asarray(x[step]) for x in moved))
         states = results[: len(states)]
         for values, value in zip(scanned, results[len(states) :], strict=True):
             values.append(value)
@@ -69,7 +69,7 @@ def scan_8(node, lengths, *arrays, run):
         raise unsupported(node, "sequence_lens")
     if any(node.attributes.get("directions") or ()):
         raise unsupported(node, "directions")
-    samples = zip(*arrays, strict=True)
+    samples = zip(*(map(np.asarray, x) for x in arrays), strict=True)
     return tuple(np.stack(results) for results in zip(*(scan(node, *s, run=run) for s in samples), strict=True))
 
 
@@ -88,9 +88,9 @@ def sequence_construct(node, *arrays):
 
 def place(node, sequence, index, end):
     """An index counted from the first, at most `end`."""
-    found = int(index)
+    found = index.item()
     if not -len(sequence) <= found < end:
-        raise ValueError(f"{node}: position {found} in a sequence of {len(sequence)}")
+        raise ValueError(f"position {found} in a sequence of {len(sequence)}")
     return found + len(sequence) if found < 0 else found
 
 
@@ -127,7 +127,7 @@ def split_to_sequence(node, x, split=None):
     axis = axis_in(node, node.attributes.get("axis", 0), x.ndim)
     n = x.shape[axis]
     if split is None or split.ndim == 0:
-        each = 1 if split is None else int(split)
+        each = 1 if split is None else split.item()
         edges = range(each, n, each)
     else:
         edges = np.cumsum(split)[:-1]

@@ -11,12 +11,12 @@ def weights_of(node, x, w, *more):
     """TypeError, ValueError unless x is (N, C, …) and w alike; UnsupportedOperator for more than (D, H, W)."""
     alike(node, x, w, *(m for m in more if m is not None))
     if x.ndim != w.ndim or x.ndim < 3:
-        raise ValueError(f"{node}: X has shape {x.shape} and W {w.shape}, expected (N, C, ...) and as many axes")
+        raise ValueError(f"X has shape {x.shape} and W {w.shape}, expected (N, C, ...) and as many axes")
     if x.ndim > 5:
         raise unsupported(node, f"a convolution in {x.ndim - 2} dimensions")
     shape = node.attributes.get("kernel_shape")
     if shape and tuple(shape) != w.shape[2:]:
-        raise ValueError(f"{node}: kernel_shape is {list(shape)}, but W has shape {w.shape}")
+        raise ValueError(f"kernel_shape is {list(shape)}, but W has shape {w.shape}")
 
 
 @operator("Conv")

@@ -52,7 +52,7 @@ def range_(node, start, limit, delta):
 def eye_like(node, x):
     dtype = dtype_of(node, "dtype") if "dtype" in node.attributes else x.dtype
     if x.ndim != 2:
-        raise ValueError(f"{node}: input has shape {x.shape}, expected a matrix")
+        raise ValueError(f"input has shape {x.shape}, expected a matrix")
     return np.eye(*x.shape, node.attributes.get("k", 0), dtype=dtype)
 
 
@@ -83,7 +83,7 @@ def bit_cast(node, x):
     if x.dtype.name not in CONVERTIBLE:
         raise unsupported(node, f"type {x.dtype}")
     if x.dtype.itemsize != dtype.itemsize:
-        raise ValueError(f"{node}: {x.dtype} to {dtype}, expected a type of the same size")
+        raise ValueError(f"{x.dtype} to {dtype}, expected a type of the same size")
     return np.ascontiguousarray(x).reshape(x.shape).view(dtype)
 
 

@@ -9,7 +9,7 @@ from fastnn.onnx.operators.common import alike, axes_in, axis_in
 def within(node, indices, n, name="indices"):
     """Indices counted from the first of n; ValueError for one beyond."""
     if indices.size and not -n <= indices.min() <= indices.max() < n:
-        raise ValueError(f"{node}: {name} are {indices.min()} to {indices.max()}, expected {-n} to {n - 1}")
+        raise ValueError(f"{name} are {indices.min()} to {indices.max()}, expected {-n} to {n - 1}")
     return np.where(indices < 0, indices + n, indices)
 
 
@@ -20,7 +20,7 @@ def sliced(node, x, starts, ends, axes, steps):
     for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
         n = x.shape[axis]
         if step == 0:
-            raise ValueError(f"{node}: a step is 0")
+            raise ValueError(f"a step is 0")
         if step < 0 and end < -n:
             end = None
         cut[axis] = slice(start, end, step)
@@ -80,7 +80,7 @@ def scattered(node, x, index, updates):
     alike(node, x, updates)
     kind = node.attributes.get("reduction", "none")
     if kind != "none" and kind not in REDUCTIONS:
-        raise ValueError(f"{node}: reduction is {kind!r}, expected none, {', '.join(REDUCTIONS)}")
+        raise ValueError(f"reduction is {kind!r}, expected none, {', '.join(REDUCTIONS)}")
     y = np.array(x)
     if kind == "none":
         y[index] = updates
@@ -113,7 +113,7 @@ def tensor_scatter(node, cache, update, starts=None):
     )
     mode = node.attributes.get("mode", "linear")
     if mode not in ("linear", "circular"):
-        raise ValueError(f"{node}: mode is {mode!r}, expected linear or circular")
+        raise ValueError(f"mode is {mode!r}, expected linear or circular")
     steps = steps % n if mode == "circular" else within(node, steps, n, "places")
     y = np.array(cache)
     y[places(update, steps, axis)] = update

@@ -44,7 +44,7 @@ def optimizer(name, states):
         def call(node: Node, r, t, *arrays):
             each = 2 + states
             if not arrays or len(arrays) % each:
-                raise ValueError(f"{node}: {len(arrays)} tensors, expected {each} for each that is optimised")
+                raise ValueError(f"{len(arrays)} tensors, expected {each} for each that is optimised")
             n = len(arrays) // each
             x, g, *kept = ([np.array(a) for a in arrays[i * n : (i + 1) * n]] for i in range(each))
             step(node.attributes, float(r), int(t), x, g, *kept)

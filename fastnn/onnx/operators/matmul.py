@@ -29,12 +29,12 @@ def gemm(node, a, b, c=None):
     """alpha a' b' + beta c, where a' and b' may be transposed."""
     alike(node, a, b, *(() if c is None else (c,)))
     if a.ndim != 2 or b.ndim != 2:
-        raise ValueError(f"{node}: A and B have shapes {a.shape} and {b.shape}, expected matrices")
+        raise ValueError(f"A and B have shapes {a.shape} and {b.shape}, expected matrices")
     o = node.attributes
     alpha, beta = o.get("alpha", 1.0), o.get("beta", 1.0)
     left, right = a.T if o.get("transA") else a, b.T if o.get("transB") else b
     if left.shape[1] != right.shape[0]:
-        raise ValueError(f"{node}: A and B have shapes {left.shape} and {right.shape}, transposed as they are to be")
+        raise ValueError(f"A and B have shapes {left.shape} and {right.shape}, transposed as they are to be")
     if a.dtype not in FLOATS:
         y = alpha * np.matmul(left, right)
         return (y if c is None else y + beta * c).astype(a.dtype)

@@ -135,6 +135,6 @@ def lp_norm(node, x):
     """Zeros stay zeros."""
     axis, p = axis_in(node, node.attributes.get("axis", -1), x.ndim), node.attributes.get("p", 2)
     if p not in (1, 2):
-        raise ValueError(f"{node}: p is {p}, expected 1 or 2")
+        raise ValueError(f"p is {p}, expected 1 or 2")
     norm = np.abs(x).sum(axis=axis, keepdims=True) if p == 1 else np.sqrt((x * x).sum(axis=axis, keepdims=True))
     return x / np.where(norm == 0, x.dtype.type(1), norm)

@@ -40,7 +40,7 @@ def max_pool(node, x):
     dtype = x.dtype
     if dtype not in FLOATS:
         if dtype.name not in ("int8", "uint8", "float16", "bfloat16"):
-            raise TypeError(f"{node}: X has dtype {dtype}, expected a float, int8 or uint8")
+            raise TypeError(f"X has dtype {dtype}, expected a float, int8 or uint8")
         x = x.astype(np.float32)
     ceil = bool(node.attributes.get("ceil_mode", 0))
     strides, dilations, begins, ends, sizes = windows(node, x.shape[2:], kernel, ceil=ceil)
@@ -135,7 +135,7 @@ def lp_pool(node, x):
 def flat(node, x):
     """(N, C, …) as (N, C, 1, L)"""
     if x.ndim < 3:
-        raise ValueError(f"{node}: X has shape {x.shape}, expected (N, C, ...)")
+        raise ValueError(f"X has shape {x.shape}, expected (N, C, ...)")
     return x.reshape(*x.shape[:2], 1, int(np.prod(x.shape[2:])))
 
 
@@ -165,16 +165,18 @@ def global_lp_pool(node, x):
 
 @operator("MaxUnpool", since=9)
 def max_unpool(node, x, indices, output_shape=None):
-    """Every element where `indices`, which count those of the result, say; zeros elsewhere."""
+    """Every element where `indices` say, which count those of the smallest result; zeros elsewhere, and behind it up to
+    output_shape."""
     kernel, n = node.attributes["kernel_shape"], x.ndim - 2
     strides, pads = node.attributes.get("strides") or [1] * n, node.attributes.get("pads") or [0] * 2 * n
     inferred = [
         (size - 1) * s - pads[i] - pads[n + i] + k
         for i, (size, s, k) in enumerate(zip(x.shape[2:], strides, kernel, strict=True))
     ]
-    shape = (*x.shape[:2], *inferred) if output_shape is None else tuple(output_shape.tolist())
-    y = np.zeros(shape, x.dtype)
+    y = np.zeros((*x.shape[:2], *inferred), x.dtype)
     if indices.size and not 0 <= indices.min() <= indices.max() < y.size:
-        raise ValueError(f"{node}: indices are {indices.min()} to {indices.max()}, expected 0 to {y.size - 1}")
+        raise ValueError(f"indices are {indices.min()} to {indices.max()}, expected 0 to {y.size - 1}")
     y.reshape(-1)[indices.reshape(-1)] = x.reshape(-1)
-    return y
+    if output_shape is None:
+        return y
+    return fitted(y, [0] * y.ndim, [size - n for size, n in zip(output_shape.tolist(), y.shape, strict=True)])

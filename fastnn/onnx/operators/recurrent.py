@@ -34,7 +34,7 @@ def functions_of(node, defaults, directions):
     a = node.attributes
     names = [name.lower() for name in a.get("activations") or defaults * directions]
     if len(names) != len(defaults) * directions:
-        raise ValueError(f"{node}: {len(names)} activations, expected {len(defaults) * directions}")
+        raise ValueError(f"{len(names)} activations, expected {len(defaults) * directions}")
     alphas, betas = iter(a.get("activation_alpha") or ()), iter(a.get("activation_beta") or ())
     found = []
     for name in names:
@@ -59,10 +59,10 @@ def run(node, cell, x, w, r, b, lengths, h, c=None, peepholes=None):
     a = node.attributes
     direction = a.get("direction", "forward")
     if direction not in ("forward", "reverse", "bidirectional"):
-        raise ValueError(f"{node}: direction is {direction!r}, expected forward, reverse or bidirectional")
+        raise ValueError(f"direction is {direction!r}, expected forward, reverse or bidirectional")
     count = 2 if direction == "bidirectional" else 1
     if w.ndim != 3 or len(w) != count or r.shape[:2] != w.shape[:2]:
-        raise ValueError(f"{node}: W has shape {w.shape} and R {r.shape}, expected {count} directions, and gates alike")
+        raise ValueError(f"W has shape {w.shape} and R {r.shape}, expected {count} directions, and gates alike")
     batch_first = a.get("layout", 0)
     if batch_first:
         x, h, c = (None if v is None else np.ascontiguousarray(v.swapaxes(0, 1)) for v in (x, h, c))

@@ -87,7 +87,7 @@ def top_k(node, x, k=None):
     (k,) = given(node, "k", k)
     n = x.shape[axis]
     if not 0 <= k <= n:
-        raise ValueError(f"{node}: K is {k}, expected 0 to {n}")
+        raise ValueError(f"K is {k}, expected 0 to {n}")
     if a.get("largest", 1):
         order = np.flip(n - 1 - np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
     else:

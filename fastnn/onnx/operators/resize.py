@@ -77,7 +77,7 @@ def resample(node, x, sizes, scales, rois=None, kind="half_pixel", rule="round_p
             0
         ]
     if mode not in ("nearest", "linear", "cubic"):
-        raise ValueError(f"{node}: mode is {mode!r}, expected nearest, linear or cubic")
+        raise ValueError(f"mode is {mode!r}, expected nearest, linear or cubic")
     if mode != "nearest" and x.dtype not in FLOATS:
         raise unsupported(node, f"mode {mode!r} of dtype {x.dtype}")
     outside = []
@@ -145,7 +145,7 @@ def resize(node, x, roi=None, scales=None, sizes=None):
         found = [int(np.floor(n * c * f)) for n, c, f in zip(lengths, cut, factors, strict=True)]
     else:
         if sizes is None:
-            raise ValueError(f"{node}: neither scales nor sizes, expected one of them")
+            raise ValueError(f"neither scales nor sizes, expected one of them")
         found = sizes.tolist()
         policy = a.get("keep_aspect_ratio_policy", "stretch")
         factors = [size / n for size, n in zip(found, lengths, strict=True)]

@@ -31,12 +31,18 @@ def reshape(node, x, sizes):
     sizes = sizes.tolist()
     if not node.attributes.get("allowzero", 0):
         if any(n == 0 and i >= x.ndim for i, n in enumerate(sizes)):
-            raise ValueError(f"{node}: shape is {sizes} of an array of shape {x.shape}, expected no 0 behind its axes")
+            raise ValueError(f"shape is {sizes} of an array of shape {x.shape}, expected no 0 behind its axes")
         sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
     try:
         return x.reshape(sizes)
     except ValueError:
-        raise ValueError(f"{node}: an array of shape {x.shape} cannot get the shape {sizes}") from None
+        raise ValueError(f"an array of shape {x.shape} cannot get the shape {sizes}") from None
+
+
+@operator("ReshapeTo", domain="fastnn")
+def reshape_to(node, x):
+    """Before opset 5."""
+    return reshape(node, x, np.array(node.attributes["shape"]))
 
 
 @operator("Flatten")
@@ -51,7 +57,7 @@ def squeeze(node, x, axes=None):
     axes = given(node, "axes", axes)
     axes = [i for i, n in enumerate(x.shape) if n == 1] if axes is None else axes_in(node, axes, x.ndim)
     if any(x.shape[i] != 1 for i in axes):
-        raise ValueError(f"{node}: axes {list(axes)} of shape {x.shape}, expected axes of size 1")
+        raise ValueError(f"axes {list(axes)} of shape {x.shape}, expected axes of size 1")
     return x.reshape([n for i, n in enumerate(x.shape) if i not in axes])
 
 
@@ -65,7 +71,7 @@ def unsqueeze(node, x, axes=None):
 def transpose(node, x):
     perm = node.attributes.get("perm")
     if perm is not None and sorted(perm) != list(range(x.ndim)):
-        raise ValueError(f"{node}: perm is {list(perm)} of shape {x.shape}, expected each axis once")
+        raise ValueError(f"perm is {list(perm)} of shape {x.shape}, expected each axis once")
     return x.transpose(perm)
 
 
@@ -99,7 +105,7 @@ def split(node, x, sizes=None):
         each = -(-n // count)
         sizes = [max(min(each, n - i * each), 0) for i in range(count)]
     if sum(sizes) != n or min(sizes) < 0:
-        raise ValueError(f"{node}: split is {sizes} of an axis of {n}")
+        raise ValueError(f"split is {sizes} of an axis of {n}")
     return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
 
 
@@ -118,7 +124,7 @@ def padded(node, x, pads, value, axes=None):
     """pads: before each axis, then behind each; less than zero takes elements away."""
     axes = range(x.ndim) if axes is None else axes_in(node, axes.tolist(), x.ndim)
     if len(pads) != 2 * len(axes):
-        raise ValueError(f"{node}: pads are {list(pads)}, expected {2 * len(axes)} integers")
+        raise ValueError(f"pads are {list(pads)}, expected {2 * len(axes)} integers")
     begins, ends = [0] * x.ndim, [0] * x.ndim
     for i, axis in enumerate(axes):
         begins[axis], ends[axis] = pads[i], pads[len(axes) + i]
@@ -126,7 +132,7 @@ def padded(node, x, pads, value, axes=None):
     if mode == "constant":
         return fitted(x, begins, ends, value)
     if mode not in ("reflect", "edge", "wrap"):
-        raise ValueError(f"{node}: mode is {mode!r}, expected constant, reflect, edge or wrap")
+        raise ValueError(f"mode is {mode!r}, expected constant, reflect, edge or wrap")
     x = fitted(x, [min(b, 0) for b in begins], [min(e, 0) for e in ends])
     return np.pad(x, [(max(b, 0), max(e, 0)) for b, e in zip(begins, ends, strict=True)], mode=mode)
 
