@@ -15,7 +15,7 @@ import numpy as np
 from fastnn import ops
 from fastnn.descriptors import conv2d_desc
 from fastnn.onnx.graph import Node
-from fastnn.onnx.operators import lookup
+from fastnn.onnx.operators import lookup, recurrent
 from fastnn.ops import inference
 
 __all__ = ["Prepared", "convolves", "multiplies", "prepared"]
@@ -216,7 +216,22 @@ def arithmetic(node, constants):
     return Prepared(function, True, (0, 1))
 
 
+CELLS = {"RNN": recurrent.Rnn, "GRU": recurrent.Gru, "LSTM": recurrent.Lstm}
+
+
+def sequence(node, constants):
+    """A recurrent network with constant weights: the rows of the gates are put in our order now."""
+    w, r, b = [*constants, None][1:4]
+    absent = len(node.inputs) < 4 or not node.inputs[3]
+    if w is None or r is None or (b is None and not absent) or w.dtype not in REAL or w.ndim != 3 or len(w) != len(r):
+        return None
+    cell = CELLS[node.op]
+    weights = [cell.weights(node, w[i], r[i], None if b is None else b[i]) for i in range(len(w))]
+    return Prepared(partial(recurrent.run, node, cell, weights=weights))
+
+
 TABLE = {
+    **dict.fromkeys(CELLS, sequence),
     "Conv": convolution,
     "Gemm": linear,
     "MatMul": linear,
