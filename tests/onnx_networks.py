@@ -14,7 +14,7 @@ class Builder:
         """inputs: (name, shape)"""
         self.dtype = np.dtype(dtype)
         self.inputs, self.nodes, self.initializers = inputs, [], []
-        self.channels = inputs[0][1][1]
+        self.channels = inputs[0][1][1] if len(inputs[0][1]) > 1 else None
 
     def constant(self, value):
         name = f"c{len(self.initializers)}"
@@ -68,7 +68,7 @@ class Builder:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
-def alexnet(batch="N", size=224):
+def alexnet(batch="N", size=224, hidden=4096):
     """Krizhevsky 2014, as torchvision has it; with the linear layers' Dropout."""
     b = Builder(("x", (batch, 3, size, size)))
     x = b.max_pool(b.relu(b.conv("x", 64, 11, 4, 2)), 3, 2)
@@ -78,28 +78,28 @@ def alexnet(batch="N", size=224):
     side = ((((size - 7) // 4 + 1) - 3) // 2 + 1 - 3) // 2 + 1
     side = (side - 3) // 2 + 1
     x = b.call("Flatten", b.max_pool(x, 3, 2))
-    for features, outputs in ((256 * side * side, 4096), (4096, 4096)):
+    for features, outputs in ((256 * side * side, hidden), (hidden, hidden)):
         x = b.relu(b.gemm(b.call("Dropout", x), features, outputs))
-    return b.model(b.gemm(x, 4096, 1000))
+    return b.model(b.gemm(x, hidden, 1000))
 
 
-def vgg19(batch="N", size=224):
+def vgg19(batch="N", size=224, width=64, hidden=4096):
     """Simonyan & Zisserman 2015, network E."""
     b = Builder(("x", (batch, 3, size, size)))
     x = "x"
-    for filters, count in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+    for factor, count in ((1, 2), (2, 2), (4, 4), (8, 4), (8, 4)):
         for _ in range(count):
-            x = b.relu(b.conv(x, filters, 3, 1, 1))
+            x = b.relu(b.conv(x, factor * width, 3, 1, 1))
         x = b.max_pool(x, 2, 2)
     x = b.call("Flatten", x)
-    for features, outputs in ((512 * (size // 32) ** 2, 4096), (4096, 4096)):
+    for features, outputs in ((8 * width * (size // 32) ** 2, hidden), (hidden, hidden)):
         x = b.call("Dropout", b.relu(b.gemm(x, features, outputs)))
-    return b.model(b.gemm(x, 4096, 1000))
+    return b.model(b.gemm(x, hidden, 1000))
 
 
-def resnet(batch="N", size=224, width=64, counts=(3, 4, 6, 3), classes=1000):
+def resnet(batch="N", width=64, counts=(3, 4, 6, 3), classes=1000):
     """He et al. 2016 with bottlenecks, strides in the 3x3 convolutions; ResNet-50 as it stands."""
-    b = Builder(("x", (batch, 3, size, size)))
+    b = Builder(("x", (batch, 3, "H", "W")))
     x = b.max_pool(b.relu(b.norm(b.conv("x", width, 7, 2, 3, bias=False))), 3, 2, 1)
     for stage, count in enumerate(counts):
         inner = width << stage

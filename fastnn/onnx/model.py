@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.autograd import Tensor
 from fastnn.onnx.graph import Graph, Value, parse
+from fastnn.onnx.optimize import optimized
 from fastnn.onnx.plan import Program
 
 __all__ = ["Model", "load"]
@@ -21,7 +22,7 @@ def load(source, *, optimize=True) -> Model:
     TypeError, ValueError for what is no model; UnsupportedOperator names an operator that fastnn does not have.
     """
     graph = parse(source)
-    return Model(graph)
+    return Model(optimized(graph) if optimize else graph)
 
 
 class Model:

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from fastnn import ops
+from fastnn.descriptors import conv2d_desc
 from fastnn.onnx.graph import Node
-from fastnn.onnx.operators import lookup
+from fastnn.onnx.operators import lookup, recurrent
 from fastnn.ops import inference
 
-__all__ = ["Prepared", "prepared"]
+__all__ = ["Prepared", "convolves", "multiplies", "prepared"]
 
 REAL = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -46,20 +48,27 @@ def prepared(node: Node, constants: dict[str, np.ndarray]) -> Prepared:
 # ---- one function an operator: (node, its inputs where they are constant) -> Prepared, None to decline ----
 
 
-def convolution(node, constants):
-    """Two-dimensional Conv with constant filters; as fastnn.Conv with `activation` and the array to add."""
+def convolves(node, constants):
+    """Whether a Conv is two-dimensional and has constant filters."""
     w = constants[1]
-    if w is None or w.ndim != 4 or w.dtype not in REAL:
+    return w is not None and w.ndim == 4 and w.dtype in REAL and w.size > 0
+
+
+def convolution(node, constants):
+    """Conv; as fastnn.Conv with `activation` and an array to add."""
+    if not convolves(node, constants):
         return None
-    a = node.attributes
+    a, w = node.attributes, constants[1]
     strides, dilations = (tuple(a.get(name, (1, 1))) for name in ("strides", "dilations"))
     form, groups, activation = ops.prepare_conv2d(w), a.get("group", 1), a.get("activation")
     pads_of = padding_of(a, w.shape[2:], strides, dilations)
 
     def conv(x, _, b=None, add=None, out=None):
-        return inference.conv2d(
-            x, form, b, strides, pads_of(x), dilations, groups, activation=activation, add=add, out=out
-        )
+        layout = strides, pads_of(x), dilations, groups
+        if add is None or add.shape == conv2d_desc(x.shape, w.shape, *layout).y_shape:
+            return inference.conv2d(x, form, b, *layout, activation=activation, add=add, out=out)
+        y = np.add(inference.conv2d(x, form, b, *layout), add, out=out)  # with broadcasting
+        return y if activation is None else ops.relu_forward(y, out=y, keep=False)[0]
 
     return Prepared(conv, True, (3,) if len(node.inputs) > 3 else ())
 
@@ -82,32 +91,31 @@ def padding_of(attributes, kernel, strides, dilations):
     return same
 
 
-def gemm(node, constants):
-    """A product with constant weights, plus a constant vector, is a fully connected layer."""
-    a, b = node.attributes, constants[1]
-    if b is None or b.ndim != 2 or b.dtype not in REAL or 0 in b.shape or a.get("transA", 0):
+def multiplies(node, constants):
+    """Whether a Gemm or MatMul is a linear layer: its matrix is constant, and what is added is a constant vector."""
+    b, *others = constants[1:]
+    if b is None or b.ndim != 2 or b.dtype not in REAL or b.size == 0 or node.attributes.get("transA", 0):
+        return False
+    if not any(node.inputs[2:]):
+        return True
+    c = others[0]
+    size = b.shape[0 if node.attributes.get("transB", 0) else 1]
+    return c is not None and c.size in (1, size) and c.shape[-1:] in ((), (c.size,)) and c.dtype == b.dtype
+
+
+def linear(node, constants):
+    """Gemm, MatMul and fastnn.Linear."""
+    if not multiplies(node, constants):
         return None
-    w = b if a.get("transB", 0) else b.T
-    alpha, beta = a.get("alpha", 1.0), a.get("beta", 1.0)
-    w = np.ascontiguousarray(w if alpha == 1 else w * b.dtype.type(alpha))
+    a, w = node.attributes, constants[1]
+    if not a.get("transB", 0):
+        w = w.T
+    alpha, beta, activation = a.get("alpha", 1.0), a.get("beta", 1.0), a.get("activation")
+    w = np.ascontiguousarray(w if alpha == 1 else w * w.dtype.type(alpha))
     bias = None
-    if len(node.inputs) > 2 and node.inputs[2]:
-        c = constants[2]
-        if c is None or c.size not in (1, len(w)) or (c.ndim > 1 and c.shape[0] != 1) or c.dtype != w.dtype:
-            return None
-        bias = np.ascontiguousarray(np.broadcast_to(c.reshape(-1) * c.dtype.type(beta), (len(w),)))
-    return linear(w, bias, a.get("activation"))
+    if any(node.inputs[2:]):
+        bias = np.broadcast_to(constants[2].reshape(-1) * w.dtype.type(beta), (len(w),)).copy()
 
-
-def matmul(node, constants):
-    """A product with a constant matrix."""
-    b = constants[1]
-    if b is None or b.ndim != 2 or b.dtype not in REAL or 0 in b.shape:
-        return None
-    return linear(np.ascontiguousarray(b.T))
-
-
-def linear(w, bias=None, activation=None):
     def product(x, *_, out=None):
         return inference.linear(x, w, bias, activation=activation, out=out)
 
@@ -193,12 +201,13 @@ UFUNCS = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divid
 
 def arithmetic(node, constants):
     """Of two arrays, with broadcasting; sums of arrays of one shape are a kernel's."""
-    general, ufunc = lookup(node), UFUNCS[node.op]
+    general, ufunc = lookup(replace(node, domain="")), UFUNCS[node.op]
     adds, relu = node.op == "Add", node.attributes.get("activation") == "relu"
 
     def function(a, b, out=None):
         if a.dtype not in REAL or a.dtype != b.dtype:
-            return general(node, a, b)
+            y = general(node, a, b)
+            return np.maximum(y, y.dtype.type(0)) if relu else y
         if adds and a.shape == b.shape:
             return ops.add_forward(a, b, relu=relu, out=out, keep=False)[0]
         y = np.asarray(ufunc(a, b, out=out))
@@ -207,10 +216,26 @@ def arithmetic(node, constants):
     return Prepared(function, True, (0, 1))
 
 
+CELLS = {"RNN": recurrent.Rnn, "GRU": recurrent.Gru, "LSTM": recurrent.Lstm}
+
+
+def sequence(node, constants):
+    """A recurrent network with constant weights: the rows of the gates are put in our order now."""
+    w, r, b = [*constants, None][1:4]
+    absent = len(node.inputs) < 4 or not node.inputs[3]
+    if w is None or r is None or (b is None and not absent) or w.dtype not in REAL or w.ndim != 3 or len(w) != len(r):
+        return None
+    cell = CELLS[node.op]
+    weights = [cell.weights(node, w[i], r[i], None if b is None else b[i]) for i in range(len(w))]
+    return Prepared(partial(recurrent.run, node, cell, weights=weights))
+
+
 TABLE = {
+    **dict.fromkeys(CELLS, sequence),
     "Conv": convolution,
-    "Gemm": gemm,
-    "MatMul": matmul,
+    "Gemm": linear,
+    "MatMul": linear,
+    "Linear": linear,
     "MaxPool": max_pool,
     "Clip": clip,
     **dict.fromkeys(FUNCTIONS, elementwise),

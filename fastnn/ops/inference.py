@@ -6,12 +6,11 @@ for a new one. activation: None, or "relu", applied before the result is stored.
 
 from math import prod
 
-from fastnn.descriptors import one_of
+from fastnn.descriptors import one_of, pool2d_desc
 from fastnn.kernels import elementwise, pool
 from fastnn.kernels import linear as linear_kernels
 from fastnn.ops._arrays import array, array_of_shape, empty, writable
 from fastnn.ops.conv import PreparedConv2d, conv2d_plan
-from fastnn.descriptors import pool2d_desc
 
 __all__ = ["conv2d", "linear", "max_pool2d"]
 
@@ -21,9 +20,7 @@ def place(op, out, shape, like):
     return empty(shape, like) if out is None else writable(out, op, "out", shape, like)
 
 
-def conv2d(
-    x, prepared, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, add=None, out=None
-):
+def conv2d(x, prepared, b=None, stride=1, padding=0, dilation=1, groups=1, *, activation=None, add=None, out=None):
     """activation(conv2d + add), the end of a residual block, as `ops.conv2d_forward` without a context.
 
     prepared: filters, of prepare_conv2d. add: an array of the result's shape, or None; `out` may be that array.
@@ -64,7 +61,9 @@ def linear(x, w, b=None, *, activation=None, out=None):
     w = array(w, "linear", "w", 2, "(M, D)", x)
     (*batch, d), m = x.shape, len(w)
     if w.shape[1] != d or d == 0 or m == 0:
-        raise ValueError(f"linear: w has shape {w.shape}, expected (M, {d}), neither of them 0, for x of shape {x.shape}")
+        raise ValueError(
+            f"linear: w has shape {w.shape}, expected (M, {d}), neither of them 0, for x of shape {x.shape}"
+        )
     if b is not None:
         b = array_of_shape(b, "linear", "b", (m,), x)
     relu = one_of("linear", "activation", activation, None, "relu") is not None

@@ -54,8 +54,8 @@ def rows(a, order, gates):
     return None if a is None else a.reshape(gates, -1, *a.shape[1:])[list(order)].reshape(a.shape)
 
 
-def run(node, cell, x, w, r, b, lengths, h, c=None, peepholes=None):
-    """(Y, Y_h) and of an LSTM Y_c: every direction by itself."""
+def run(node, cell, x, w, r, b=None, lengths=None, h=None, c=None, peepholes=None, weights=None):
+    """(Y, Y_h) and of an LSTM Y_c: every direction by itself. weights: those of each direction, by `cell.weights`."""
     a = node.attributes
     direction = a.get("direction", "forward")
     if direction not in ("forward", "reverse", "bidirectional"):
@@ -75,7 +75,8 @@ def run(node, cell, x, w, r, b, lengths, h, c=None, peepholes=None):
         states = [None if s is None else s[i] for s in (h, c)][: cell.states]
         usual = cell.usual(node, names) and peepholes is None and (lengths is None or lengths.min(initial=1) >= 1)
         if usual and len(x):
-            outputs.append(cell.fast(node, names, x, w[i], r[i], bias, lengths, reverse, *states))
+            arranged = cell.weights(node, w[i], r[i], bias) if weights is None else weights[i]
+            outputs.append(cell.fast(node, names, x, arranged, lengths, reverse, *states))
         else:
             peep = None if peepholes is None else np.split(peepholes[i], 3)
             step = partial(cell.step, node, functions, r[i], bias, peep)
@@ -117,11 +118,14 @@ class Rnn:
         return names[0] in ("tanh", "relu") and "clip" not in node.attributes
 
     @staticmethod
-    def fast(node, names, x, w, r, b, lengths, reverse, h):
-        halves = (None, None) if b is None else np.split(b, 2)
-        return ops.rnn_forward(
-            x, w, r, *halves, h0=h, nonlinearity=names[0], lengths=lengths, reverse=reverse, keep=False
-        )[0]
+    def weights(node, w, r, b):
+        return [w, r, *((None, None) if b is None else np.split(b, 2))]
+
+    @staticmethod
+    def fast(node, names, x, weights, lengths, reverse, h):
+        return ops.rnn_forward(x, *weights, h0=h, nonlinearity=names[0], lengths=lengths, reverse=reverse, keep=False)[
+            0
+        ]
 
     @staticmethod
     def step(node, functions, r, b, _, x, h):
@@ -140,16 +144,25 @@ class Gru:
         return names == ["sigmoid", "tanh"] and "clip" not in node.attributes
 
     @classmethod
-    def fast(cls, node, names, x, w, r, b, lengths, reverse, h):
+    def weights(cls, node, w, r, b):
         halves = (None, None) if b is None else np.split(b, 2)
         weights = [rows(v, cls.order, 3) for v in (w, r, *halves)]
-        variant = "torch" if node.attributes.get("linear_before_reset", 0) else "paper"
-        if variant == "paper":  # where h = (1 - z) h0 + z n: 1 - sigmoid(a) = sigmoid(-a)
+        if cls.variant(node) == "paper":  # where h = (1 - z) h0 + z n: 1 - sigmoid(a) = sigmoid(-a)
             hidden = r.shape[1]
             for v in weights:
                 if v is not None:
                     v[hidden : 2 * hidden] *= -1
-        return ops.gru_forward(x, *weights, h0=h, variant=variant, lengths=lengths, reverse=reverse, keep=False)[0]
+        return weights
+
+    @staticmethod
+    def variant(node):
+        return "torch" if node.attributes.get("linear_before_reset", 0) else "paper"
+
+    @classmethod
+    def fast(cls, node, names, x, weights, lengths, reverse, h):
+        return ops.gru_forward(
+            x, *weights, h0=h, variant=cls.variant(node), lengths=lengths, reverse=reverse, keep=False
+        )[0]
 
     @staticmethod
     def step(node, functions, r, b, _, x, h):
@@ -178,9 +191,12 @@ class Lstm:
         return names == ["sigmoid", "tanh", "tanh"] and "clip" not in a and not a.get("input_forget", 0)
 
     @classmethod
-    def fast(cls, node, names, x, w, r, b, lengths, reverse, h, c):
+    def weights(cls, node, w, r, b):
         halves = (None, None) if b is None else np.split(b, 2)
-        weights = [rows(v, cls.order, 4) for v in (w, r, *halves)]
+        return [rows(v, cls.order, 4) for v in (w, r, *halves)]
+
+    @staticmethod
+    def fast(node, names, x, weights, lengths, reverse, h, c):
         return ops.lstm_forward(x, *weights, h0=h, c0=c, lengths=lengths, reverse=reverse, keep=False)[0]
 
     @staticmethod
