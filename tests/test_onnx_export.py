@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from networks import drawn
 
 from fastnn import onnx as fx

@@ -101,8 +101,7 @@ def parse(source) -> Graph:
 
     source: a path, the bytes of a file, or a ModelProto. Tensors in files beside it are read from the model's folder.
     TypeError for anything else; ValueError for what is no model, or one whose graph is not in order (a value that is
-    used before it is made, or made twice); UnsupportedOperator for a node of before opset 7 that has no
-    counterpart in it.
+    used before it is made, or made twice); UnsupportedOperator for a node of before opset 7 without a counterpart.
     """
     folder = None
     if isinstance(source, str | os.PathLike):

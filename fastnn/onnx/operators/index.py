@@ -20,7 +20,7 @@ def sliced(node, x, starts, ends, axes, steps):
     for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
         n = x.shape[axis]
         if step == 0:
-            raise ValueError(f"a step is 0")
+            raise ValueError("a step is 0")
         if step < 0 and end < -n:
             end = None
         cut[axis] = slice(start, end, step)

@@ -13,6 +13,9 @@ NEAREST = {
     "ceil": np.ceil,
 }
 
+OLD_RULE = ("floor", "ceil")
+"""Of Upsample and Resize before opset 11: upwards, and downwards."""
+
 
 def places(kind, n, size, scale, roi):
     """Where on an axis of n elements each of `size` results lies."""
@@ -66,7 +69,7 @@ def weights(at, n, reach, function, stretch, exclude):
 
 @through_float32
 def resample(node, x, sizes, scales, rois=None, kind="half_pixel", rule="round_prefer_floor"):
-    """x with axes of other sizes; scales: what results are apart, None of an axis that stays."""
+    """x with axes of other sizes. scales: how much longer axes become, None for one that stays; rule: None, the old one."""
     a = node.attributes
     mode = a.get("mode", "nearest")
     if mode == "bilinear":
@@ -86,7 +89,7 @@ def resample(node, x, sizes, scales, rois=None, kind="half_pixel", rule="round_p
         at = places(kind, n, sizes[axis], scales[axis], rois[axis] if rois else None)
         outside.append((axis, (at < 0) | (at > n - 1)))
         if mode == "nearest":
-            x = x.take(np.clip(NEAREST[rule](at), 0, n - 1).astype(np.intp), axis)
+            x = x.take(np.clip(NEAREST[rule or OLD_RULE[scales[axis] < 1]](at), 0, n - 1).astype(np.intp), axis)
             continue
         stretch = max(1.0, 1 / scales[axis]) if a.get("antialias", 0) else 1.0
         function = triangle if mode == "linear" else cubic(a.get("cubic_coeff_a", -0.75))
@@ -126,7 +129,7 @@ def resize_10(node, x, scales):
 def scaled(node, x, scales):
     """The forms before opset 11."""
     sizes = [int(np.floor(n * scale)) for n, scale in zip(x.shape, scales, strict=True)]
-    return resample(node, x, sizes, scales, None, "asymmetric", "floor")
+    return resample(node, x, sizes, scales, None, "asymmetric", None)
 
 
 @operator("Resize", since=11)
@@ -145,7 +148,7 @@ def resize(node, x, roi=None, scales=None, sizes=None):
         found = [int(np.floor(n * c * f)) for n, c, f in zip(lengths, cut, factors, strict=True)]
     else:
         if sizes is None:
-            raise ValueError(f"neither scales nor sizes, expected one of them")
+            raise ValueError("neither scales nor sizes, expected one of them")
         found = sizes.tolist()
         policy = a.get("keep_aspect_ratio_policy", "stretch")
         factors = [size / n for size, n in zip(found, lengths, strict=True)]
