@@ -7,6 +7,7 @@ their optimisation, and nothing is timed before their results agree.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -64,8 +65,8 @@ def main():
                     if not error <= TOLERANCE:
                         sys.exit(f"{name}: results differ by {error:.1e}, nothing is timed")
                     entries = {
-                        "fastnn": Entry(lambda x=x: model(x)),
-                        "onnxruntime": Entry(lambda x=x, peer=peer: peer.run(None, {"x": x})),
+                        "fastnn": Entry(partial(model, x)),
+                        "onnxruntime": Entry(partial(peer.run, None, {"x": x})),
                     }
                     ours, theirs = interleave(entries, effort, 0.05).values()
                 ratios.append(theirs / ours)

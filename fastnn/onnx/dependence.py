@@ -25,7 +25,7 @@ UNFORESEEN = frozenset(
 
 
 class Dependence:
-    """known: slots whose values depend on nothing but the shapes of the inputs; static: on those depends their shape."""
+    """known: slots whose values depend on the shapes of the inputs alone; static: those whose shapes do."""
 
     def __init__(self, program):
         self.known = set(program.constants)

@@ -52,7 +52,8 @@ class Model:
         of `inputs`, as a list.
 
         outputs: names of those that are wanted; all of them if None. Inputs are not changed, and results belong to the
-        caller. Several threads may call a Model at once. TypeError, ValueError for inputs that are not as `inputs` says.
+        caller. Several threads may call a Model at once. TypeError, ValueError for inputs that are not as `inputs`
+        says.
         """
         named = isinstance(inputs, Mapping)
         results = self.program.run(self.arranged(inputs, named))

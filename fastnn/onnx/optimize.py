@@ -154,11 +154,11 @@ def join_moves(graph):
             if sizes is not None and (sizes != 0).all():
                 node.inputs[0] = below.inputs[0]
         perm = node.attributes.get("perm")
-        if node.op == "Transpose" and not node.domain and perm == sorted(perm or [-1]):
-            if node.outputs[0] not in links.seen:
-                names[node.outputs[0]] = node.inputs[0]
-                continue
-        nodes.append(node)
+        same = node.op == "Transpose" and not node.domain and perm == sorted(perm or [-1])
+        if same and node.outputs[0] not in links.seen:
+            names[node.outputs[0]] = node.inputs[0]
+        else:
+            nodes.append(node)
     graph.nodes = nodes
     rename(graph, names)
 
@@ -226,7 +226,7 @@ def fold_affine(graph):
 
 
 def affine(node, links):
-    """(input, scale, shift) of a node that computes scale x + shift for each channel, in double precision; else None."""
+    """(input, scale, shift) of a node that computes scale x + shift for each channel, in float64; else None."""
     arrays = links.constants(node)
     if node.domain:
         return None

@@ -1,8 +1,8 @@
 """Graphs as steps that run, and plans of their memory.
 
-A `Program` runs the steps. The first call with inputs of some shapes notes what every step made; from that comes a `Plan`
-for these shapes: values that follow from shapes alone are constants, and results share one block of memory, the *arena*,
-wherever they do not live at once. What a caller gets is never in it.
+A `Program` runs the steps. The first call with inputs of some shapes notes what every step made; from that comes a
+`Plan` for these shapes: values that follow from shapes alone are constants, and results share one block of memory, the
+*arena*, wherever they do not live at once. What a caller gets is never in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Operators for graphs that were compiled: what follows is computed in the same pass, results go where the caller says.
+"""Operators for compiled graphs: what follows is computed in the same pass, results go where the caller says.
 
-out: a writable C-contiguous array of the result's shape and dtype, apart from the inputs where nothing else is said; None
-for a new one. activation: None, or "relu", applied before the result is stored.
+out: a writable C-contiguous array of the result's shape and dtype, apart from the inputs where nothing else is said;
+None for a new one. activation: None, or "relu", applied before the result is stored.
 """
 
 from math import prod
