@@ -6,12 +6,10 @@ prints it, and writes tests/onnx_cases/*.txt and docs/onnx_operators.md anew.
 """
 
 import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 
 import onnx.defs
-from onnx.backend.test.loader import load_model_tests
 
 from fastnn.onnx.graph import PLAIN_OPSET
 from fastnn.onnx.operators import TABLE
@@ -19,7 +17,7 @@ from fastnn.onnx.operators import TABLE
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 
-from onnx_backend import CASES, NOT_SUPPORTED, PASSING, cases, heading, listed, not_supported
+from onnx_backend import CASES, NOT_SUPPORTED, PASSING, cases, heading, listed, node_tests, not_supported
 
 PAGE = Path(__file__).parents[1] / "docs" / "onnx_operators.md"
 DOMAINS = ("", "ai.onnx.preview.training")
@@ -47,9 +45,7 @@ def operator_of(test):
 
 def counts(passing, refused):
     """(passing, not supported) tests by operator."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found = {test.name: operator_of(test) for test in load_model_tests(kind="node")}
+    found = {name: operator_of(test) for name, test in node_tests().items()}
     return tuple(Counter(found.get(name) for name in names) for names in (passing, refused))
 
 

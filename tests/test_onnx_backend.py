@@ -3,11 +3,24 @@
 Operators written as graphs of others are in test_onnx_backend_expanded.py.
 """
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
 
-from onnx_backend import CASES, NOT_SUPPORTED, PASSING, cases, listed, not_supported, of_installed_version
+from onnx import helper
+from onnx_backend import (
+    CASES,
+    NOT_SUPPORTED,
+    PASSING,
+    SCALARS,
+    cases,
+    content,
+    listed,
+    node_tests,
+    not_supported,
+    of_installed_version,
+)
 from onnx_report import PAGE, page
 
 from fastnn.onnx.backend import FastnnBackend
@@ -48,6 +61,24 @@ def test_page_of_operators():
     if not of_installed_version():
         pytest.skip("the page is of another version of onnx")
     assert PAGE.read_text() == page(listed(PASSING), listed(NOT_SUPPORTED)), "python tests/onnx_report.py"
+
+
+def test_sequence_that_the_runner_cannot_compare():
+    test = node_tests().get(SCALARS) or pytest.skip("another onnx")
+    ((inputs, (want,)),) = test.data_sets
+    (got,) = FastnnBackend.prepare(test.model).run(inputs)
+    assert content(got) == content(want)
+
+
+def test_run_node():
+    """By way of ONNX's interface: an input that is left out, and the opset that is asked for."""
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    node = helper.make_node("Clip", ["x", "", "high"], ["y"])
+    (y,) = FastnnBackend.run_node(node, [x, np.float32(2)])
+    np.testing.assert_array_equal(y, np.minimum(x, 2))
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    (y,) = FastnnBackend.run_node(node, [x], opset_version=11)
+    np.testing.assert_allclose(y.sum(), 1, rtol=1e-6)
 
 
 def test_device():

@@ -178,7 +178,8 @@ CASES = [
     *[(op, 14, recurrent(op, states=True), {"hidden_size": 5, "clip": 0.5}, 2) for op in ("RNN", "LSTM")],
     ("GRU", 14, recurrent("GRU", states=True), {"hidden_size": 5, "linear_before_reset": 1}, 2),
     ("GRU", 14, recurrent("GRU", lengths=(2, 4, 1)), {"hidden_size": 5, "activations": ["HardSigmoid", "Softsign"]}, 2),
-    ("RNN", 14, recurrent("RNN"), {"hidden_size": 5, "activations": ["Affine"], "activation_alpha": [0.5], "activation_beta": [0.1]}, 2),
+    ("RNN", 14, recurrent("RNN"), {"hidden_size": 5, "activations": ["ScaledTanh"], "activation_alpha": [0.5],
+      "activation_beta": [0.1]}, 2),
     ("RNN", 14, recurrent("RNN"), {"hidden_size": 5, "activations": ["Relu"]}, 2),
     ("LSTM", 14, recurrent("LSTM", 1, (2, 4, 3), True, True), {"hidden_size": 5}, 3),
     ("LSTM", 14, recurrent("LSTM"), {"hidden_size": 5, "input_forget": 1}, 3),
@@ -207,6 +208,9 @@ CASES = [
     ("Cast", 9, [ints(0, 2)], {"to": TensorProto.BOOL}), ("Round", 11, [np.array([-1.5, -0.5, 0.5, 1.5, 2.5], F)], {}),
     ("Max", 12, [X4, array(5), array(7, 1)], {}), ("Mean", 8, [X3, X3 * F(3)], {}),
     # resampling
+    *[("GridSample", 16, [X4, array(2, 3, 4, 2)], {"mode": mode, "padding_mode": padding, "align_corners": align})
+      for mode in ("bilinear", "nearest", "bicubic") for padding in ("zeros", "border", "reflection")
+      for align in (0, 1)],
     *[("Resize", 13, [X4, None, np.array([1, 1, *scales], F)], {"mode": mode, "coordinate_transformation_mode": kind})
       for mode in ("nearest", "linear", "cubic") for kind in ("half_pixel", "asymmetric", "pytorch_half_pixel")
       for scales in ((2, 2), (0.6, 1.5))],

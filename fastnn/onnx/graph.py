@@ -202,7 +202,11 @@ def node_of(proto, opsets, tensor, known) -> Node:
 ALONG_AXIS = ("Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Less", "Greater", "PRelu")
 """Operators before opset 7 whose attribute `axis` says where the second operand begins: "fastnn.AddAlongAxis", …"""
 OTHER_INPUTS = ("Tile", "Upsample")
-OLD_DEFAULTS: dict[str, dict[str, Any]] = {"Concat": {"axis": 1}, "PRelu": {"axis": 1}, "Selu": {"alpha": 1.6732, "gamma": 1.0507}}
+OLD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "Concat": {"axis": 1},
+    "PRelu": {"axis": 1},
+    "Selu": {"alpha": 1.6732, "gamma": 1.0507},
+}
 
 
 def modern(node: Node) -> Node:

@@ -41,8 +41,8 @@ def lookup(node: Node):
 
 
 FAMILIES = (
-    "activation", "arithmetic", "attention", "control", "conv", "create", "index", "loss", "matmul", "norm", "pool",
-    "quantized", "recurrent", "reduce", "resize", "shape",
+    "activation", "arithmetic", "attention", "control", "conv", "create", "grid", "index", "loss", "matmul", "norm",
+    "pool", "quantized", "recurrent", "reduce", "resize", "shape",
 )  # fmt: skip
 for family in FAMILIES:
     import_module(f"{__name__}.{family}")

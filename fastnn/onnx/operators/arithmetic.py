@@ -1,5 +1,6 @@
 """Functions of one element, or of the elements of several arrays, that broadcast: NumPy's ufuncs and our kernels."""
 
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
@@ -40,21 +41,24 @@ def in_float32(function):
     return lambda x: function(wide(x)).astype(x.dtype, copy=False)
 
 
-for name, function in {
+ANY: dict[str, Callable] = {
     "Abs": np.abs, "Neg": np.negative, "Sign": np.sign, "IsNaN": np.isnan, "Not": np.logical_not,
     "BitwiseNot": np.invert,
-}.items():  # fmt: skip
-    unary(name, function)
-for name, function in {
+}  # fmt: skip
+FLOATING: dict[str, Callable] = {
     "Ceil": np.ceil, "Floor": np.floor, "Round": np.rint, "Sqrt": np.sqrt, "Reciprocal": lambda x: 1 / x,
     "Sin": np.sin, "Cos": np.cos, "Tan": np.tan, "Asin": np.arcsin, "Acos": np.arccos, "Atan": np.arctan,
     "Sinh": np.sinh, "Cosh": np.cosh, "Asinh": np.arcsinh, "Acosh": np.arccosh, "Atanh": np.arctanh,
-}.items():  # fmt: skip
-    unary(name, in_float32(function))
-for name, function in {
+}  # fmt: skip
+KERNELS: dict[str, Callable] = {
     "Exp": ops.exp_forward, "Log": ops.log_forward, "Sigmoid": ops.sigmoid_forward, "Tanh": ops.tanh_forward,
     "HardSwish": ops.hardswish_forward,
-}.items():  # fmt: skip
+}  # fmt: skip
+for name, function in ANY.items():
+    unary(name, function)
+for name, function in FLOATING.items():
+    unary(name, in_float32(function))
+for name, function in KERNELS.items():
     kernel(name, function)
 kernel("Erf", ops.erf_forward)
 kernel("Relu", ops.relu_forward, lambda x: np.maximum(x, x.dtype.type(0)))
@@ -99,12 +103,13 @@ def binary(name, function, since=7):
             return np.asarray(function(a, b))
 
 
-for name, function in {
+BINARY: dict[str, Callable] = {
     "Add": add_values, "Sub": np.subtract, "Mul": np.multiply, "Div": divide, "Equal": np.equal, "Less": np.less,
     "Greater": np.greater, "LessOrEqual": np.less_equal, "GreaterOrEqual": np.greater_equal, "And": np.logical_and,
     "Or": np.logical_or, "Xor": np.logical_xor, "BitwiseAnd": np.bitwise_and, "BitwiseOr": np.bitwise_or,
     "BitwiseXor": np.bitwise_xor,
-}.items():  # fmt: skip
+}  # fmt: skip
+for name, function in BINARY.items():
     binary(name, function)
 
 

@@ -144,3 +144,23 @@ def sequence_map(node, sequence, *more, run):
         for i, x in enumerate(sequence)
     ]
     return tuple(map(list, zip(*results, strict=True)))
+
+
+# ---- optional values: themselves, or None ----
+
+
+@operator("Optional", since=15)
+def optional(node, x=None):
+    return x
+
+
+@operator("OptionalHasElement", since=15)
+def optional_has_element(node, x=None):
+    return np.array(x is not None)
+
+
+@operator("OptionalGetElement", since=15)
+def optional_get_element(node, x):
+    if x is None:
+        raise ValueError("the input is empty, expected an optional value that is there")
+    return x

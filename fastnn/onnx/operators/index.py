@@ -69,7 +69,7 @@ def gather_nd(node, x, indices):
     first = [
         np.arange(x.shape[i]).reshape([-1 if j == i else 1 for j in range(indices.ndim - 1)]) for i in range(batch)
     ]
-    return np.asarray(x[(*first, *index)])
+    return np.asarray(x[tuple(first + index)])
 
 
 REDUCTIONS = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}

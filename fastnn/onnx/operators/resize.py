@@ -69,7 +69,7 @@ def weights(at, n, reach, function, stretch, exclude):
 
 @through_float32
 def resample(node, x, sizes, scales, rois=None, kind="half_pixel", rule="round_prefer_floor"):
-    """x with axes of other sizes. scales: how much longer axes become, None for one that stays; rule: None, the old one."""
+    """x with axes of other sizes. scales: how much longer they are, None of one that stays. rule: None, as of old."""
     a = node.attributes
     mode = a.get("mode", "nearest")
     if mode == "bilinear":
