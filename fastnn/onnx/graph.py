@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import external_data_helper, helper, numpy_helper
+from onnx import external_data_helper, helper, inliner, numpy_helper
 
 __all__ = ["Graph", "Node", "UnsupportedOperator", "Value", "parse"]
 
@@ -115,7 +115,7 @@ def parse(source) -> Graph:
     if not source.HasField("graph") or not opsets:
         raise ValueError("load: source has no graph or says no opset, expected a model in the ONNX format")
     if source.functions:
-        source = onnx.inliner.inline_local_functions(source)
+        source = inliner.inline_local_functions(source)
     return graph_of(source.graph, opsets, partial(tensor, folder=folder), set())
 
 
@@ -140,7 +140,7 @@ def tensor(proto, folder) -> np.ndarray:
             )
         external_data_helper.load_external_data_for_tensor(proto, str(folder))
         proto.data_location = onnx.TensorProto.DEFAULT
-    array = np.require(numpy_helper.to_array(proto), requirements="CA")
+    array = np.require(numpy_helper.to_array(proto), requirements=["C", "A"])
     array.flags.writeable = False
     return array
 
