@@ -203,11 +203,11 @@ cdef inline Py_ssize_t append(fnn_run *runs, Py_ssize_t n, Py_ssize_t start, Py_
 
 cdef void multiply_lines(const fnn_ukernels *uk, const Correlation *q, const fnn_line *lines, Py_ssize_t pixels,
                          Py_ssize_t t0, Py_ssize_t t1, Py_ssize_t kb, const char *packed, const char *src,
-                         const Py_ssize_t *off, bint fetches, char *y, const char *bias, int flags, bint last,
-                         char *panel, char *results, Py_ssize_t result_rows) noexcept nogil:
+                         const Py_ssize_t *off, bint fetches, char *y, const char *bias, int flags, bint first,
+                         bint last, char *panel, char *results, Py_ssize_t result_rows) noexcept nogil:
     """All panels of a task for one block of the sum and register tiles [t0, t1): pack, multiply, store or add.
 
-    A panel whose place in y is not contiguous adds up in `results`, [panel][row][nr], until the last block.
+    A panel whose place in y is not contiguous adds up in `results`, [panel][row][nr], from the first block to the last.
     fetches: the source is not in the cache yet."""
     cdef Py_ssize_t nr = uk.gemm.nr, es = uk.gemm.itemsize, tiles = tile_count(uk.gemm, q.filters)
     cdef Py_ssize_t done = 0, line = 0, used = 0, width, sources, places, length
@@ -237,12 +237,25 @@ cdef void multiply_lines(const fnn_ukernels *uk, const Correlation *q, const fnn
             multiply_panel(uk.gemm, t0, t1, q.filters, kb, packed, panel, nr, y + place[0].start * es, q.y_filter,
                            width, bias, flags, &feed)
         else:
+            if first and flags & FNN_ACCUMULATE:
+                take_rows(rows, results, nr * es, places, place, y + row0 * q.y_filter * es, q.y_filter * es, es)
             multiply_panel(uk.gemm, t0, t1, q.filters, kb, packed, panel, nr, results - row0 * nr * es, nr, width, bias,
                            flags, &feed)
             if last:
                 uk.conv.put_rows(rows, results, nr, places, place, y + row0 * q.y_filter * es, q.y_filter, q.y_col)
         results = results + result_rows * nr * es
         done = done + width
+
+
+cdef void take_rows(Py_ssize_t rows, char *dst, Py_ssize_t dst_pitch, Py_ssize_t n, const fnn_run *runs,
+                    const char *src, Py_ssize_t src_pitch, Py_ssize_t es) noexcept nogil:
+    """The opposite of put_rows, for results whose columns follow each other; pitches in bytes."""
+    cdef Py_ssize_t row, i, at
+    for row in range(rows):
+        at = 0
+        for i in range(n):
+            memcpy(dst + row * dst_pitch + at, src + row * src_pitch + runs[i].start * es, runs[i].length * es)
+            at = at + runs[i].length * es
 
 
 cdef struct Cut:
@@ -342,7 +355,7 @@ cdef void correlate_task(const fnn_ukernels *uk, const Correlation *q, const Pla
                            <const Py_ssize_t *>columns if explicit else off + k, p.direct and not explicit, y,
                            bias if ends else NULL,
                            (flags & FNN_ACCUMULATE if k == 0 else FNN_ACCUMULATE) | (flags & FNN_RELU if ends else 0),
-                           ends, panel, results + (row0 - tile_row(t0, tiles, q.filters)) * nr * es, cut.rows)
+                           k == 0, ends, panel, results + (row0 - tile_row(t0, tiles, q.filters)) * nr * es, cut.rows)
             t = stop
         k = k + kb
 
@@ -480,16 +493,18 @@ def prepare(cnp.ndarray w, desc):
     return pack_weights(table_of(w), &q, &weights, threads_of(&q))
 
 
-def conv2d_forward(cnp.ndarray x, cnp.ndarray w, Scratch prepared, b, cnp.ndarray y, desc, bint relu, bint explicit):
-    """y = x correlated with w, + b, ReLU. prepared: w from `prepare`, or None. explicit: store the column matrix
-    (im2col) instead of packing on the fly."""
+def conv2d_forward(cnp.ndarray x, cnp.ndarray w, Scratch prepared, b, cnp.ndarray y, desc, bint relu, bint explicit,
+                   bint accumulate=False):
+    """y = x correlated with w, + b, + y if accumulate, ReLU. prepared: w from `prepare`, or None. explicit: store the
+    column matrix (im2col) instead of packing on the fly."""
     cdef Correlation q
     cdef Weights weights
     cdef Scratch memory = scratch(tap_table_bytes(desc))
     forward_correlation(&q, desc, <Py_ssize_t *>memory.ptr)
     filters_of(w, &q, <Py_ssize_t *>memory.ptr, &weights)
     correlate(table_beside(prepared, x), &q, <char *>cnp.PyArray_DATA(x), &weights, prepared, data_or_null(b),
-              <char *>cnp.PyArray_DATA(y), FNN_RELU if relu else 0, explicit, threads_of(&q))
+              <char *>cnp.PyArray_DATA(y), (FNN_RELU if relu else 0) | (FNN_ACCUMULATE if accumulate else 0), explicit,
+              threads_of(&q))
 
 
 cdef Py_ssize_t residue_taps(Py_ssize_t at, Py_ssize_t taps, Py_ssize_t stride, Py_ssize_t dilation, Py_ssize_t *tap,

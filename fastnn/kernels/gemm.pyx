@@ -109,16 +109,18 @@ cdef void gemm_nn(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ss
     cdef Py_ssize_t *b_off = a_off + K_BLOCK
     cdef char *b_packed = <char *>(b_off + K_BLOCK)
     cdef char *a_packed = b_packed + threads * panel_bytes(uk)
+    cdef int relu = flags & FNN_RELU, f
     for i in range(min(k, <Py_ssize_t>K_BLOCK)):
         a_off[i] = i * a_cs
         b_off[i] = i * b_rs
     while True:
         kb = min(<Py_ssize_t>K_BLOCK, k - p)
+        f = (flags & FNN_ACCUMULATE if p == 0 else FNN_ACCUMULATE) | (relu if p + kb == k else 0)
         if threads == 1:
             pack_tiles(uk, 0, tiles, m, kb, <const char *>a + p * a_cs * es, a_rs, a_off, a_packed)
             for t in range(row_tasks * column_tasks):
                 nn_task(uk, t // column_tasks, t % column_tasks, group, m, n, kb, a_packed,
-                        <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, flags, b_packed)
+                        <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, f, b_packed)
         else:
             for t in prange(0, tiles, PACK_TILES, num_threads=threads, schedule="static"):
                 pack_tiles(uk, t, min(t + PACK_TILES, tiles), m, kb,
@@ -126,12 +128,11 @@ cdef void gemm_nn(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_ss
                            a_packed + tile_row(t, tiles, m) * kb * es)
             for t in prange(row_tasks * column_tasks, num_threads=threads, schedule="dynamic"):
                 nn_task(uk, t // column_tasks, t % column_tasks, group, m, n, kb, a_packed,
-                        <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, flags,
+                        <const char *>b + p * b_rs * es, b_rs, b_cs, b_off, in_place, <char *>c, ldc, f,
                         b_packed + threadid() * panel_bytes(uk))
         p += kb
         if p >= k:
             return
-        flags = flags | FNN_ACCUMULATE
 
 
 cdef void nn_task(const fnn_gemm_ukernels *uk, Py_ssize_t row_task, Py_ssize_t column_task, Py_ssize_t group,

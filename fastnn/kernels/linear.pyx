@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 
 from fastnn.kernels.gemm cimport gemm_nn, gemm_nn_scratch, gemm_nt
 from fastnn.kernels.runtime cimport Scratch, data_or_null, scratch, table_of, threads_for
-from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, fnn_gemm_ukernels
+from fastnn.kernels.ukernels cimport FNN_ACCUMULATE, FNN_RELU, fnn_gemm_ukernels
 
 cnp.import_array()
 
@@ -33,14 +33,14 @@ cdef int product_nt(const fnn_gemm_ukernels *uk, Py_ssize_t m, Py_ssize_t n, Py_
         if bias != NULL:
             for i in range(m):
                 memcpy(<char *>c + i * n * uk.itemsize, bias, n * uk.itemsize)
-        gemm_nn(uk, m, n, k, a, lda, 1, b, 1, ldb, c, n, FNN_ACCUMULATE if bias != NULL else flags, nt, tmp.ptr)
+        gemm_nn(uk, m, n, k, a, lda, 1, b, 1, ldb, c, n, flags | (FNN_ACCUMULATE if bias != NULL else 0), nt, tmp.ptr)
     return 0
 
 
-def linear_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y):
-    """y = x w^T + b; x (N, D), w (M, D), b (M,) or None, y (N, M)"""
+def linear_forward(cnp.ndarray x, cnp.ndarray w, b, cnp.ndarray y, bint relu=False):
+    """y = x w^T + b, max(x w^T + b, 0) if relu; x (N, D), w (M, D), b (M,) or None, y (N, M)"""
     product_nt(table_of(x).gemm, y.shape[0], w.shape[0], w.shape[1], cnp.PyArray_DATA(x), w.shape[1],
-               cnp.PyArray_DATA(w), w.shape[1], cnp.PyArray_DATA(y), data_or_null(b), 0)
+               cnp.PyArray_DATA(w), w.shape[1], cnp.PyArray_DATA(y), data_or_null(b), FNN_RELU if relu else 0)
 
 
 def matmul(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c, bint accumulate):

@@ -48,6 +48,8 @@ class Algorithm(NamedTuple):
     """(dy, w, dx, desc, b=None); with b, a bias a channel, this is the transposed convolution"""
     backward_weight: Callable
     """(x, dy, dw, desc)"""
+    accumulate: Callable | None = None
+    """The arguments of forward: the result is added to y; None if a pass of its own does that"""
 
 
 def never_declines(desc, dtype):
@@ -128,7 +130,8 @@ CONV2D_ALGORITHMS = (
               partial(winograd.conv2d_backward_data, m=2), partial(winograd.conv2d_backward_weight, m=2)),
     Algorithm("implicit", never_declines, always,
               direct.prepare, partial(direct.conv2d_forward, explicit=False),
-              direct_backward_data, direct.conv2d_backward_weight),
+              direct_backward_data, direct.conv2d_backward_weight,
+              partial(direct.conv2d_forward, explicit=False, accumulate=True)),
     Algorithm("im2col", never_declines, lambda desc, direction: False,
               direct.prepare, partial(direct.conv2d_forward, explicit=True),
               direct.conv2d_backward_data, direct.conv2d_backward_weight),
