@@ -30,7 +30,12 @@ of opsets before 7 are read as their counterparts of opset 7. *Tests*: how many 
 Operators that ONNX defines by others are tested as those too.
 
 Neural-network operators run on fastnn's kernels, those on shapes and integers on NumPy. Kernels compute in float32 and
-float64; float16 and bfloat16 are computed in float32 and rounded.
+float64; float16 and bfloat16 are computed in float32 and rounded. RNN, GRU and LSTM with other functions than the
+usual ones, clipping, peepholes or coupled gates run step by step in NumPy, as do soft caps in Attention.
+
+Forms that are not supported: Dropout in training mode, batch normalisation in training mode before opset 14, results of
+floats or integers of less than 8 bits and of 8-bit floats (Cast, QuantizeLinear; such arrays are read), Indices of
+MaxPool and Col2Im in three dimensions, strings but for Identity, Concat, Equal and the like, sparse tensors.
 
 """
 

@@ -10,6 +10,11 @@ CONVERTIBLE = {
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "bfloat16",
 }  # fmt: skip
+SMALL = {
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn", "int4",
+    "uint4", "int2", "uint2",
+}  # fmt: skip
+"""Types that are read, as float32, which has all their values; there are no arrays of them as results."""
 CONSTANTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
@@ -57,6 +62,8 @@ def eye_like(node, x):
 
 
 def converted(node, x, dtype):
+    if x.dtype.name in SMALL:
+        x = x.astype(np.float32)
     if x.dtype.name not in CONVERTIBLE:
         raise unsupported(node, f"type {x.dtype}")
     with np.errstate(all="ignore"):

@@ -6,7 +6,7 @@ from fastnn.onnx.graph import Node
 from fastnn.onnx.operators import operator
 from fastnn.onnx.operators.common import axis_in, unsupported, wide, windows
 from fastnn.onnx.operators.conv import convolution, pads_behind
-from fastnn.onnx.operators.create import dtype_of
+from fastnn.onnx.operators.create import SMALL, dtype_of
 
 INTEGERS = ("int8", "uint8", "int16", "uint16")
 
@@ -46,10 +46,13 @@ def quantize(node, x, scale, zero=None):
 
 @operator("DequantizeLinear", since=10)
 def dequantize(node, x, scale, zero=None):
-    if x.dtype.name not in (*INTEGERS, "int32"):
+    if x.dtype.name in SMALL:
+        x, zero = x.astype(np.float32), None if zero is None else zero.astype(np.float32)
+    elif x.dtype.name not in (*INTEGERS, "int32"):
         raise unsupported(node, f"type {x.dtype}")
     dtype = dtype_of(node, "output_dtype") if node.attributes.get("output_dtype") else scale.dtype
-    difference = x.astype(np.int64) if zero is None else x.astype(np.int64) - along(node, x, zero)
+    x = x.astype(np.int64) if x.dtype.kind in "iu" else x
+    difference = x if zero is None else x - along(node, x, zero)
     factor = wide(along(node, x, scale))
     return np.asarray(difference.astype(factor.dtype) * factor).astype(dtype, copy=False)
 
