@@ -21,6 +21,12 @@ from fastnn import ops, tensor_ops
 
 cnp.import_array()
 
+cdef extern from *:
+    """
+    typedef uint64_t __attribute__((aligned(1), may_alias)) fnn_word; /* wherever it lies */
+    """
+    ctypedef uint64_t fnn_word
+
 cdef enum:
     LANES = 32
     MULTIPLIER = 0x9E3779B1  # odd: no bit is lost
@@ -209,7 +215,7 @@ cdef uint64_t mark_of(const unsigned char *bytes, Py_ssize_t nbytes) noexcept no
     """A polynomial in each of LANES lanes of words, and of these. Faster than memory."""
     cdef uint64_t lanes[LANES]
     cdef uint64_t total = 0
-    cdef const uint64_t *words = <const uint64_t *>bytes
+    cdef const fnn_word *words = <const fnn_word *>bytes
     cdef Py_ssize_t i, lane, rows = nbytes // (LANES * sizeof(uint64_t))
     for lane in range(LANES):
         lanes[lane] = lane + 1
