@@ -54,8 +54,10 @@ cdef extern from *:
     #ifdef _OPENMP
     #include <omp.h>
     #define FNN_OPENMP _OPENMP
+    #define fnn_openmp_threads() omp_get_max_threads()
     #else
     #define FNN_OPENMP 0
+    #define fnn_openmp_threads() 1
     #endif
     #ifdef FNN_REGION
     unsigned fnn_own_fp_control(void);
@@ -84,6 +86,7 @@ cdef extern from *:
     const int FNN_OPENMP
     const int FNN_IS_DEBUG
     const char *FNN_COMPILER
+    int fnn_openmp_threads() nogil
     unsigned fnn_own_fp_control() nogil
     int fnn_end_threads()
 
@@ -139,6 +142,8 @@ set_isa(os.environ.get("FASTNN_ISA") or best_isa)
 # `fnn_store`: a call sees the value of before or after, and its results do not depend on which.
 
 cdef int num_threads = 1
+# What OpenMP would take for a region of its own if nobody has called omp_set_num_threads, which threadpoolctl does.
+cdef int openmp_default = fnn_openmp_threads()
 
 # OpenMP's threads wait actively for some milliseconds after a call, and then sleep. A region costs two or three
 # microseconds to start and join while they wait, so that each thread must get at least this much work; to wake one
@@ -166,16 +171,28 @@ cdef double seconds_of(double flops, double nbytes) noexcept nogil:
                nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= fnn_load_size(&last_cache_bytes) else BYTES_PER_SECOND))
 
 
+cdef int most_threads() noexcept nogil:
+    """How many a call from this thread may take: not more than OpenMP's own number for the calling thread, where
+    somebody has set that."""
+    cdef int most = fnn_load_int(&num_threads), own
+    if most > 1:
+        own = fnn_openmp_threads()
+        if own != openmp_default:
+            most = min(most, own)
+    return most
+
+
 cdef int threads_for(double flops, double nbytes) noexcept nogil:
     return 1 if fnn_load_int(&num_threads) == 1 else threads_for_seconds(seconds_of(flops, nbytes))
 
 
 cdef int threads_for_seconds(double seconds) noexcept nogil:
     cdef double now, least = fnn_load_double(&SECONDS_PER_THREAD)
-    cdef int threads = fnn_load_int(&num_threads)
+    cdef int threads
     cdef bint awake
     if seconds < 2 * least:
         return 1
+    threads = most_threads()
     if least > 0:
         now = fnn_now()
         awake = now < fnn_load_double(&idle_from) + WAITING
@@ -210,7 +227,8 @@ def get_num_threads():
 
 
 def set_num_threads(int n):
-    """Let each call use up to n threads, from whatever Python thread it comes: one setting for the whole process.
+    """Let each call use up to n threads, from whatever Python thread it comes: one setting for the whole process. Where
+    a thread has called omp_set_num_threads, as threadpoolctl does, that number limits its calls too.
     Without OpenMP, and in the fork of a process that used it, kernels stay serial."""
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
