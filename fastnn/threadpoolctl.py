@@ -1,7 +1,7 @@
 """threadpoolctl sees and sets the number of threads of fastnn's kernels, beside its own entry for OpenMP.
 
-Imported with fastnn if threadpoolctl is there already, else by name. Without it, threadpoolctl limits fastnn's kernels all
-the same, through omp_set_num_threads.
+Imported with fastnn if threadpoolctl is there already, else by name. Without it, threadpoolctl limits fastnn's kernels
+all the same, through omp_set_num_threads.
 """
 
 import os

@@ -104,7 +104,7 @@ print(*counts)
 def test_limits_without_registration(python):
     """fastnn before threadpoolctl: the latter calls omp_set_num_threads, which limits the calls from its thread."""
     result = python("-W", "error", "-c", UNREGISTERED, OMP_NUM_THREADS="4", FASTNN_NUM_THREADS=None)
-    assert result.stdout.split() == "3 1 3 3 2 3 3".split(), result.stderr
+    assert result.stdout.split() == ["3", "1", "3", "3", "2", "3", "3"], result.stderr
 
 
 def test_registered_at_import(python):
