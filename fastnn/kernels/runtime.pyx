@@ -65,7 +65,9 @@ cdef extern from *:
     #define fnn_own_fp_control fnn_fp_control
     #endif
     #if FNN_OPENMP && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
-    #define fnn_end_threads() omp_pause_resource_all(omp_pause_soft)
+    /* Wheels are linked with the system's older libgomp, whatever the compiler's. */
+    extern __typeof__(omp_pause_resource_all) omp_pause_resource_all __attribute__((weak));
+    #define fnn_end_threads() (omp_pause_resource_all ? omp_pause_resource_all(omp_pause_soft) : 0)
     #else /* other runtimes look after forks themselves */
     #define fnn_end_threads() 0
     #endif
