@@ -68,9 +68,12 @@ def public_names(module):
 
 
 def reference_page(name):
-    """Markdown of a module's page."""
+    """Markdown of a module's page. What is no class or function, such as a table, would be left out by automodule."""
     module = import_module(name)
-    options = f".. automodule:: {name}\n   :members: {', '.join(public_names(module))}\n   :undoc-members:\n"
+    names = public_names(module)
+    called = [n for n in names if callable(getattr(module, n))]
+    options = f".. automodule:: {name}\n   :members: {', '.join(called)}\n   :undoc-members:\n"
+    options += "".join(f"\n.. autodata:: {name}.{n}\n   :no-value:\n" for n in names if n not in called)
     return f"# {name}\n\n{MODULES[name]}.\n\n```{{eval-rst}}\n{options}```\n"
 
 

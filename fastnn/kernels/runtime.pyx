@@ -42,6 +42,19 @@ cdef extern from "test_memory.h" nogil:
     void *fnn_numpy_realloc(void *guarded, void *p, size_t n)
     void fnn_numpy_free(void *guarded, void *p, size_t n)
 
+cdef extern from "numpy/arrayobject.h":  # which the .pxd of NumPy 2.0 leaves out
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *ctx, size_t size)
+        void *(*calloc)(void *ctx, size_t count, size_t size)
+        void *(*realloc)(void *ctx, void *p, size_t size)
+        void (*free)(void *ctx, void *p, size_t size)
+    ctypedef struct PyDataMem_Handler:
+        char[127] name
+        unsigned char version
+        PyDataMemAllocator allocator
+    object PyDataMem_SetHandler(object handler)
+
 cdef extern from *:
     """
     #if defined(__x86_64__) || defined(_M_X64)
@@ -491,7 +504,7 @@ def release_memory():
 # ---- memory for tests ----
 
 # NumPy's arrays, plain and between guard pages; the handlers' context says which.
-cdef cnp.PyDataMem_Handler[2] test_handlers
+cdef PyDataMem_Handler[2] test_handlers
 cdef list test_capsules = []
 cdef int guarded
 for guarded in range(2):
@@ -521,14 +534,14 @@ class _TestMemory:
         global fnn_test
         self.before = fnn_test
         fnn_test = {**self.before, **self.settings, **self.counts(1)}
-        self.handler = cnp.PyDataMem_SetHandler(test_capsules[fnn_test.side != 0])
+        self.handler = PyDataMem_SetHandler(test_capsules[fnn_test.side != 0])
         return self
 
     def __exit__(self, *exc):
         global fnn_test
         self.after = fnn_test
         fnn_test = {**self.before, **self.counts(-1)}
-        cnp.PyDataMem_SetHandler(self.handler)
+        PyDataMem_SetHandler(self.handler)
 
     def counts(self, change):
         """How many contexts are entered, and how many that poison, with one more or fewer."""
