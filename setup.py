@@ -5,11 +5,15 @@ Environment:
     FASTNN_DEBUG=1       bounds checks in Cython, -Og -g (for C: FASTNN_SANITIZE)
     FASTNN_COVERAGE=1    counts executed lines for gcov (tests/reliability/coverage_report.py)
     FASTNN_SANITIZE=...  passed to -fsanitize= of compiler and linker, e.g. address,undefined
+
+The compiler is GCC or Clang, on Windows clang-cl in place of cl, from PATH or C:\\Program Files\\LLVM.
 """
 
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +35,14 @@ SANITIZE = os.environ.get("FASTNN_SANITIZE", "")
 # Those that this process may use.
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
-X86_64 = platform.machine().lower() in ("x86_64", "amd64")
+if sys.platform == "darwin":  # Python itself may be built for two architectures, whose instruction sets differ
+    ARCHITECTURES = re.findall(r"-arch\s+(\S+)", os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}"))
+    if len(set(ARCHITECTURES)) != 1:
+        sys.exit(f"ARCHFLAGS: expected one architecture, got {ARCHITECTURES}: build a wheel for each")
+    MACHINE = ARCHITECTURES[0]
+else:
+    MACHINE = platform.machine().lower()
+X86_64 = MACHINE in ("x86_64", "amd64")
 
 # Instruction sets in order of preference at run time: name -> compiler flags.
 ISA_FLAGS = {"baseline": []}
@@ -67,12 +78,38 @@ int main(void)
     return n == 2 ? 0 : 1;
 }
 """
-# Flags of compiler and linker, and a source to be compiled and linked with every module.
-OPENMP_CANDIDATES = [
-    (["-fopenmp", "-DFNN_REGION"], ["-fopenmp", "-Wl,--wrap=GOMP_parallel"], ["csrc/region.c"]),  # GCC
-    (["-fopenmp"], ["-fopenmp"], []),
-    (["-Xpreprocessor", "-fopenmp"], ["-lomp"], []),  # Apple clang with libomp
-]
+
+
+def openmp_candidates(llvm):
+    """Flags of compiler and linker, and sources to be linked with every module; llvm: clang-cl's folder."""
+    if llvm:
+        return [(["-fopenmp"], [f"/LIBPATH:{llvm / 'lib'}", "libomp.lib"], [])]
+    candidates = [
+        (["-fopenmp", "-DFNN_REGION"], ["-fopenmp", "-Wl,--wrap=GOMP_parallel"], ["csrc/region.c"]),  # GCC
+        (["-fopenmp"], ["-fopenmp"], []),
+        (["-Xpreprocessor", "-fopenmp"], ["-lomp"], []),  # Apple clang with libomp
+    ]
+    if sys.platform == "darwin":  # Homebrew's, on arm64 and x86-64, and MacPorts', which no compiler looks for
+        for include, lib in (
+            ("/opt/homebrew/opt/libomp/include", "/opt/homebrew/opt/libomp/lib"),
+            ("/usr/local/opt/libomp/include", "/usr/local/opt/libomp/lib"),
+            ("/opt/local/include/libomp", "/opt/local/lib/libomp"),
+        ):
+            candidates.append((["-Xpreprocessor", "-fopenmp", f"-I{include}"], [f"-L{lib}", "-lomp"], []))
+    return candidates
+
+
+def clang_cl():
+    """clang-cl's folder, that of bin and lib: from PATH, or where LLVM's installer puts it."""
+    found = shutil.which("clang-cl") or shutil.which("clang-cl", path=r"C:\Program Files\LLVM\bin")
+    if not found:
+        sys.exit("fastnn needs clang-cl on Windows: its kernels use vector extensions that cl does not have")
+    return Path(found).parent.parent
+
+
+def spelled(flags, llvm):
+    """GCC's flags as the compiler takes them."""
+    return [f"/clang:{flag}" for flag in flags] if llvm else list(flags)
 
 
 # What the built modules depend on besides their sources, and where it is noted: {path of fastnn.kernels.runtime: it}.
@@ -102,7 +139,21 @@ class BuildExt(build_ext):
         super().finalize_options()
         self.parallel = self.parallel or CPUS
 
+    llvm = None  # clang-cl's folder
+
+    def use_clang_cl(self):
+        """setuptools' compiler for Windows, with clang-cl in place of cl."""
+        self.llvm = clang_cl()
+        self.compiler.initialize()
+        self.compiler.cc = str(self.llvm / "bin" / "clang-cl.exe")
+        for options in (self.compiler.compile_options, self.compiler.compile_options_debug):
+            options[:] = [option for option in options if option != "/GL"]  # cl's optimisation in the linker
+        for ext in self.extensions:
+            ext.extra_compile_args = spelled(ext.extra_compile_args, self.llvm)
+
     def build_extensions(self):
+        if self.compiler.compiler_type == "msvc":
+            self.use_clang_cl()
         runtime = next(ext for ext in self.extensions if ext.name == "fastnn.kernels.runtime")
         target = os.path.relpath(self.get_ext_fullpath(runtime.name), ROOT)
         record = read_record()
@@ -112,7 +163,7 @@ class BuildExt(build_ext):
         compile_flags, link_flags, sources = self.openmp_flags()
         objects = self.compile_into("openmp", sources, compile_flags) if sources else []
         for ext in self.extensions:
-            ext.extra_compile_args += compile_flags
+            ext.extra_compile_args += spelled(compile_flags, self.llvm)
             ext.extra_link_args += link_flags
             ext.extra_objects += objects
         if self.is_stale(target, [*runtime.sources, *runtime.depends]):
@@ -129,7 +180,7 @@ class BuildExt(build_ext):
         target = str(Path(self.build_temp) / "csrc" / folder)
         objects = self.compiler.object_filenames(sources, output_dir=target)
         if any(self.is_stale(path, [*sources, *HEADERS]) for path in objects):
-            self.compiler.compile(sources, target, extra_postargs=[*COMMON, *flags])
+            self.compiler.compile(sources, target, extra_postargs=spelled([*COMMON, *flags], self.llvm))
         return objects
 
     def compile_csrc(self):
@@ -149,11 +200,15 @@ class BuildExt(build_ext):
         with tempfile.TemporaryDirectory() as tmp:
             source = Path(tmp) / "probe.c"
             source.write_text(OPENMP_PROBE)
-            for compile_flags, link_flags, sources in OPENMP_CANDIDATES:
+            env = os.environ
+            if self.llvm:  # has libomp.dll
+                env = {**env, "PATH": f"{self.llvm / 'bin'}{os.pathsep}{env['PATH']}"}
+            for compile_flags, link_flags, sources in openmp_candidates(self.llvm):
+                flags = spelled(compile_flags, self.llvm)
                 try:
-                    objects = self.compiler.compile([str(source), *sources], tmp, extra_postargs=compile_flags)
+                    objects = self.compiler.compile([str(source), *sources], tmp, extra_postargs=flags)
                     self.compiler.link_executable(objects, "probe", tmp, extra_postargs=link_flags)
-                    subprocess.run([str(Path(tmp) / "probe")], check=True, capture_output=True, timeout=60)
+                    subprocess.run([str(Path(tmp) / "probe")], check=True, capture_output=True, timeout=60, env=env)
                 except Exception:  # whatever fails, this candidate does not work here
                     continue
                 return compile_flags, link_flags, sources

@@ -10,7 +10,7 @@ from fastnn.kernels.runtime import release_memory
 from fastnn.random import Generator, get_rng_state, manual_seed, set_rng_state
 from fastnn.threads import get_num_threads, num_threads, set_num_threads
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the one place: the distribution's is read from here
 
 __all__ = [
     "Generator",

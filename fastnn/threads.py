@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from contextlib import contextmanager
 
 from fastnn.kernels import runtime
@@ -100,3 +101,6 @@ def default_num_threads():
 
 
 set_num_threads(default_num_threads()[0])
+
+if hasattr(sys.modules.get("threadpoolctl"), "LibController"):  # its version 3.2 or newer
+    import fastnn.threadpoolctl  # noqa: F401

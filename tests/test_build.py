@@ -82,6 +82,7 @@ def test_other_settings_rebuild(load_setup, tmp_path, monkeypatch):
         vars_of["RECORD"] = tmp_path / "build" / "settings.json"
         builder = names["BuildExt"]()
         builder.extensions, builder.force = extensions, None
+        builder.compiler = types.SimpleNamespace(compiler_type="unix")
         builder.openmp_flags = lambda: ([], [], [])
         builder.get_ext_fullpath = lambda name: str(target)
         compiled = []
@@ -112,6 +113,39 @@ def test_other_settings_rebuild(load_setup, tmp_path, monkeypatch):
     assert build(FASTNN_DEBUG="1"), "half of it may have been built otherwise"
     assert build(FASTNN_DEBUG="", FASTNN_NO_OPENMP="1")
     assert build(FASTNN_NO_OPENMP="", CFLAGS="-O1")
+
+
+def test_clang_cl_in_place_of_cl(load_setup, monkeypatch):
+    """On Windows, setuptools' compiler becomes clang-cl, which gets our flags marked as Clang's, and none that only cl
+    knows."""
+    names, extensions = load_setup()
+    monkeypatch.setattr(shutil, "which", lambda name, path=None: f"/LLVM/bin/{name}.exe")
+    options = ["/nologo", "/O2", "/W3", "/GL", "/DNDEBUG", "/MD"]
+    builder = names["BuildExt"]()
+    builder.extensions = extensions
+    builder.compiler = types.SimpleNamespace(initialize=lambda: None, compile_options=options, compile_options_debug=[])
+    before = [list(extension.extra_compile_args) for extension in extensions]
+    builder.use_clang_cl()
+    assert Path(builder.compiler.cc) == Path("/LLVM/bin/clang-cl.exe")
+    assert options == ["/nologo", "/O2", "/W3", "/DNDEBUG", "/MD"]
+    assert before[0]
+    for extension, flags in zip(extensions, before, strict=True):
+        assert extension.extra_compile_args == [f"/clang:{flag}" for flag in flags]
+    ((flags, link, sources),) = names["openmp_candidates"](builder.llvm)
+    assert (flags, link[-1], sources) == (["-fopenmp"], "libomp.lib", [])
+
+
+@pytest.mark.parametrize("flags", ["-arch arm64", "-arch x86_64", "-arch arm64 -arch x86_64"])
+def test_one_architecture_of_macos(load_setup, monkeypatch, flags):
+    """Instruction sets are those of the architecture that is built for, and there can be only one."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    if flags.count("-arch") > 1:
+        with pytest.raises(SystemExit, match="ARCHFLAGS: expected one architecture"):
+            load_setup(ARCHFLAGS=flags)
+        return
+    names, _ = load_setup(ARCHFLAGS=flags)
+    assert list(names["ISA_FLAGS"]) == (["baseline"] if "arm64" in flags else ["baseline", "avx2", "avx512"])
+    assert any("-L/opt/homebrew/opt/libomp/lib" in link for _, link, _ in names["openmp_candidates"](None))
 
 
 def test_every_c_file_is_a_dependency(extensions):

@@ -1,4 +1,4 @@
-"""What the papers show runs: the example, the README's Python, and the code that CONTRIBUTING quotes."""
+"""The examples run."""
 
 import os
 import re
@@ -54,53 +54,3 @@ def test_fashion_mnist(tmp_path):
     assert len(re.findall(r"val_accuracy", output)) == 3
     assert bool(torch) == bool(re.search(r"PyTorch \S+ [\d.]+ s, ratio \d+\.\d", output))
     assert (tmp_path / "fashion.png").read_bytes().startswith(b"\x89PNG")
-
-
-def blocks(path):
-    """The Python in a page."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)
-
-
-def test_readme_python(tmp_path):
-    """All blocks, one after the other, as a reader would type them."""
-    assert len(blocks("README.md")) >= 2
-    output = run("-W", "error", "-c", "\n".join(blocks("README.md")), cwd=tmp_path)
-    assert float(output.rpartition(":")[2]) < 1e-4
-
-
-GUIDE_DATA = """
-import numpy as np
-x = images = np.random.default_rng(0).random((64, 3, 8, 8), np.float32)
-y = classes = np.arange(64) % 10
-x_valid, y_valid = x[:16], y[:16]
-"""
-
-
-def test_guide_python(tmp_path):
-    """The blocks of the guide to layers, with data for the names that it leaves to the reader."""
-    define, inference, weights, *rest = blocks("docs/layers.md")
-    weights = 'fastnn.save("weights.safetensors", model.state_dict())\n' + weights
-    script = "\n".join([define, GUIDE_DATA, inference, weights, *rest])
-    output = run("-W", "error", "-c", script, cwd=tmp_path)
-    assert "epoch 20/20" in output and "Conv2d" in output
-    assert {path.name for path in tmp_path.iterdir()} >= {"curve.png", "gradients.png", "run.safetensors"}
-
-
-def test_page_of_models_python(tmp_path):
-    """The blocks of the page of networks."""
-    assert len(blocks("docs/models.md")) == 2
-    run("-W", "error", "-c", "\n".join(blocks("docs/models.md")), cwd=tmp_path)
-
-
-QUOTE = re.compile(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)```$", re.DOTALL | re.MULTILINE)
-QUOTES = QUOTE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-
-
-def test_contributing_quotes():
-    assert len(QUOTES) >= 10
-
-
-@pytest.mark.parametrize(("path", "code"), QUOTES, ids=[path for path, _ in QUOTES])
-def test_contributing_quote(path, code):
-    """The walk through ReLU shows the files as they are."""
-    assert code in (ROOT / path).read_text(encoding="utf-8")

@@ -42,6 +42,19 @@ cdef extern from "test_memory.h" nogil:
     void *fnn_numpy_realloc(void *guarded, void *p, size_t n)
     void fnn_numpy_free(void *guarded, void *p, size_t n)
 
+cdef extern from "numpy/arrayobject.h":  # which the .pxd of NumPy 2.0 leaves out
+    ctypedef struct PyDataMemAllocator:
+        void *ctx
+        void *(*malloc)(void *ctx, size_t size)
+        void *(*calloc)(void *ctx, size_t count, size_t size)
+        void *(*realloc)(void *ctx, void *p, size_t size)
+        void (*free)(void *ctx, void *p, size_t size)
+    ctypedef struct PyDataMem_Handler:
+        char[127] name
+        unsigned char version
+        PyDataMemAllocator allocator
+    object PyDataMem_SetHandler(object handler)
+
 cdef extern from *:
     """
     #if defined(__x86_64__) || defined(_M_X64)
@@ -54,8 +67,10 @@ cdef extern from *:
     #ifdef _OPENMP
     #include <omp.h>
     #define FNN_OPENMP _OPENMP
+    #define fnn_openmp_threads() omp_get_max_threads()
     #else
     #define FNN_OPENMP 0
+    #define fnn_openmp_threads() 1
     #endif
     #ifdef FNN_REGION
     unsigned fnn_own_fp_control(void);
@@ -63,7 +78,9 @@ cdef extern from *:
     #define fnn_own_fp_control fnn_fp_control
     #endif
     #if FNN_OPENMP && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
-    #define fnn_end_threads() omp_pause_resource_all(omp_pause_soft)
+    /* Wheels are linked with the system's older libgomp, whatever the compiler's. */
+    extern __typeof__(omp_pause_resource_all) omp_pause_resource_all __attribute__((weak));
+    #define fnn_end_threads() (omp_pause_resource_all ? omp_pause_resource_all(omp_pause_soft) : 0)
     #else /* other runtimes look after forks themselves */
     #define fnn_end_threads() 0
     #endif
@@ -84,6 +101,7 @@ cdef extern from *:
     const int FNN_OPENMP
     const int FNN_IS_DEBUG
     const char *FNN_COMPILER
+    int fnn_openmp_threads() nogil
     unsigned fnn_own_fp_control() nogil
     int fnn_end_threads()
 
@@ -139,6 +157,8 @@ set_isa(os.environ.get("FASTNN_ISA") or best_isa)
 # `fnn_store`: a call sees the value of before or after, and its results do not depend on which.
 
 cdef int num_threads = 1
+# What OpenMP would take for a region of its own if nobody has called omp_set_num_threads, which threadpoolctl does.
+cdef int openmp_default = fnn_openmp_threads()
 
 # OpenMP's threads wait actively for some milliseconds after a call, and then sleep. A region costs two or three
 # microseconds to start and join while they wait, so that each thread must get at least this much work; to wake one
@@ -166,16 +186,28 @@ cdef double seconds_of(double flops, double nbytes) noexcept nogil:
                nbytes / (CACHED_BYTES_PER_SECOND if nbytes <= fnn_load_size(&last_cache_bytes) else BYTES_PER_SECOND))
 
 
+cdef int most_threads() noexcept nogil:
+    """How many a call from this thread may take: not more than OpenMP's own number for the calling thread, where
+    somebody has set that."""
+    cdef int most = fnn_load_int(&num_threads), own
+    if most > 1:
+        own = fnn_openmp_threads()
+        if own != openmp_default:
+            most = min(most, own)
+    return most
+
+
 cdef int threads_for(double flops, double nbytes) noexcept nogil:
     return 1 if fnn_load_int(&num_threads) == 1 else threads_for_seconds(seconds_of(flops, nbytes))
 
 
 cdef int threads_for_seconds(double seconds) noexcept nogil:
     cdef double now, least = fnn_load_double(&SECONDS_PER_THREAD)
-    cdef int threads = fnn_load_int(&num_threads)
+    cdef int threads
     cdef bint awake
     if seconds < 2 * least:
         return 1
+    threads = most_threads()
     if least > 0:
         now = fnn_now()
         awake = now < fnn_load_double(&idle_from) + WAITING
@@ -210,7 +242,8 @@ def get_num_threads():
 
 
 def set_num_threads(int n):
-    """Let each call use up to n threads, from whatever Python thread it comes: one setting for the whole process.
+    """Let each call use up to n threads, from whatever Python thread it comes: one setting for the whole process. Where
+    a thread has called omp_set_num_threads, as threadpoolctl does, that number limits its calls too.
     Without OpenMP, and in the fork of a process that used it, kernels stay serial."""
     if n < 1:
         raise ValueError(f"set_num_threads: n must be at least 1, got {n}")
@@ -471,7 +504,7 @@ def release_memory():
 # ---- memory for tests ----
 
 # NumPy's arrays, plain and between guard pages; the handlers' context says which.
-cdef cnp.PyDataMem_Handler[2] test_handlers
+cdef PyDataMem_Handler[2] test_handlers
 cdef list test_capsules = []
 cdef int guarded
 for guarded in range(2):
@@ -501,14 +534,14 @@ class _TestMemory:
         global fnn_test
         self.before = fnn_test
         fnn_test = {**self.before, **self.settings, **self.counts(1)}
-        self.handler = cnp.PyDataMem_SetHandler(test_capsules[fnn_test.side != 0])
+        self.handler = PyDataMem_SetHandler(test_capsules[fnn_test.side != 0])
         return self
 
     def __exit__(self, *exc):
         global fnn_test
         self.after = fnn_test
         fnn_test = {**self.before, **self.counts(-1)}
-        cnp.PyDataMem_SetHandler(self.handler)
+        PyDataMem_SetHandler(self.handler)
 
     def counts(self, change):
         """How many contexts are entered, and how many that poison, with one more or fewer."""
