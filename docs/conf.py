@@ -70,6 +70,12 @@ def process(app, what, name, obj, options, lines):
     lines[:] = result
 
 
+def skip(app, what, name, obj, skipped, options):
+    """Methods that scikit-learn makes for its estimators; None: as Sphinx would."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app):
+    app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", process)
     return {"parallel_read_safe": True}
