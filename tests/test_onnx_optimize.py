@@ -171,6 +171,30 @@ def test_what_is_not_folded():
     assert operators(compared(b, y)) == {"Conv": 1, "Mul": 1}
 
 
+@pytest.mark.parametrize("shape", [(1, 7, 1), (1, 1, 7, 1), (1, 1, 7, 1, 1), (1, 7, 1, 1, 1)], ids=str)
+def test_constants_of_rows_are_no_channels(shape):
+    """There are as many rows, channels and images."""
+    b = Builder(("x", X))
+    y = b.call("Mul", b.conv("x", 7, 3), b.constant(drawn("s", shape, np.float32)))
+    assert operators(compared(b, y, shape=(7, 6, 9, 7))) == {"Conv": 1, "Mul": 1}
+
+
+def test_constants_that_add_axes_to_rows_of_gemm():
+    b = Builder(("x", ("N", 6)))
+    y = b.call("Gemm", "x", b.weights(6, 5), b.vector("bias", 5))
+    assert operators(compared(b, b.call("Add", y, b.constant(drawn("s", (1, 5, 1), np.float32))), shape=(5, 6))) == {
+        "Gemm": 1,
+        "Add": 1,
+    }
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1, 1), (1, 1, 1, 1), (1,), ()], ids=str)
+def test_factors_of_channels_in_any_form(shape):
+    b = Builder(("x", X))
+    y = b.call("Div", b.conv("x", 8, 3), b.constant(2 + drawn("s", shape, np.float32)))
+    assert operators(compared(b, y)) == {"Conv": 1}
+
+
 def test_batch_norm_of_a_variance_that_makes_infinite_weights_stays():
     b = Builder(("x", X))
     arguments = [b.conv("x", 2, 1), *(b.constant(np.full(2, v, np.float32)) for v in (3e38, 0, 0, 1e-30))]

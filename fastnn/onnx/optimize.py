@@ -216,17 +216,29 @@ def fold_affine(graph):
         found = affine(node, links)
         if found is None:
             continue
-        name, scale, shift = found
+        name, shape, scale, shift = found
         layer = links.before(name, "Conv", "ConvTranspose", "Gemm")
-        if layer is None or layer.domain or "activation" in layer.attributes:
+        if layer is None or layer.domain or "activation" in layer.attributes or not of_channels(shape, layer, links):
             continue
         folded = with_affine(layer, scale, shift, links)
         if folded is not None:
             links.merge(layer, node, replace(layer, inputs=folded, outputs=list(node.outputs[:1])))
 
 
+def of_channels(shape, layer, links):
+    """Whether a constant of this shape has a number for each channel of a convolution's result; None: it does."""
+    w = links.constants(layer)[1]
+    if shape is None or w is None:
+        return shape is None
+    padded = (1,) * (w.ndim - len(shape)) + shape
+    return layer.op != "Gemm" and len(padded) == w.ndim and padded[1] == max(padded) == np.prod(padded)
+
+
 def affine(node, links):
-    """(input, scale, shift) of a node that computes scale x + shift for each channel, in float64; else None."""
+    """(input, shape, scale, shift) of a node that computes scale x + shift, in float64; else None.
+
+    shape: of a constant that has numbers for channels if it is `of_channels`; None: of batch norm, which does.
+    """
     arrays = links.constants(node)
     if node.domain:
         return None
@@ -237,20 +249,19 @@ def affine(node, links):
         gamma, beta, mean, var = (a.astype(np.float64) for a in arrays[1:5])
         with np.errstate(all="ignore"):
             scale = gamma / np.sqrt(var + node.attributes.get("epsilon", 1e-5))
-        return node.inputs[0], scale, beta - scale * mean
+        return node.inputs[0], None, scale, beta - scale * mean
     if node.op not in ("Add", "Sub", "Mul", "Div"):
         return None
     which = [i for i, a in enumerate(arrays) if a is not None]
     if len(which) != 1 or (which == [0] and node.op in ("Sub", "Div")):
         return None
-    value = arrays[which[0]]
-    if value.ndim < 3 or value.dtype.kind != "f" or value.size != value.shape[1]:
-        return None  # channels are axis 1 of as many axes as images have, or fewer
-    value = value.reshape(-1).astype(np.float64)
+    if arrays[which[0]].dtype.kind != "f":
+        return None
+    x, shape, value = node.inputs[1 - which[0]], arrays[which[0]].shape, arrays[which[0]].reshape(-1).astype(np.float64)
     if node.op in ("Add", "Sub"):
-        return node.inputs[1 - which[0]], np.ones(1), value if node.op == "Add" else -value
+        return x, shape, np.ones(1), value if node.op == "Add" else -value
     with np.errstate(all="ignore"):
-        return node.inputs[1 - which[0]], value if node.op == "Mul" else 1 / value, np.zeros(1)
+        return x, shape, value if node.op == "Mul" else 1 / value, np.zeros(1)
 
 
 def with_affine(layer, scale, shift, links):
