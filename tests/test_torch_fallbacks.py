@@ -3,8 +3,7 @@
 from contextlib import nullcontext
 
 import pytest
-from torch import nn
-from torch_support import agree, every_size, leaves, noted_calls, torch
+from torch_support import agree, every_size, leaves, nn, noted_calls, torch
 
 import fastnn.torch
 from fastnn.torch import layers

@@ -8,8 +8,7 @@ import threading
 import networks
 import numpy as np
 import pytest
-from torch import nn
-from torch_support import agree, every_size, noted_calls, torch
+from torch_support import agree, every_size, nn, noted_calls, torch
 
 import fastnn
 import fastnn.torch
