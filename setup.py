@@ -55,7 +55,7 @@ if X86_64:
 # FTZ/DAZ bits of every process that loads the library.
 COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno",
           "-fno-trapping-math"]  # fmt: skip
-COMMON += ["-Og", "-g", "-UNDEBUG", "-DFNN_DEBUG"] if DEBUG else ["-O1" if SANITIZE else "-O3", "-g0"]
+COMMON += ["-Og", "-g", "-UNDEBUG", "-DFNN_DEBUG"] if DEBUG else ["-O3", "-g0"]
 LINK = []
 if COVERAGE:  # atomic: counts of loops that several threads run are differences of counters, which must not be lost
     COMMON += ["-O1", "--coverage", "-fprofile-update=atomic"]
@@ -67,6 +67,9 @@ if SANITIZE:
 CYTHON_C_FLAGS = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
 
 OPENMP_PROBE = """
+#if defined(FNN_REGION) && defined(__clang__)
+#error "Clang's regions do not call GOMP_parallel, which csrc/region.c stands for"
+#endif
 #include <omp.h>
 #include <stdio.h>
 int main(void)
